@@ -1,0 +1,34 @@
+"""Find moments in video: train, evaluate and search with text.
+
+The public names, loaded on first use, so that `import momentret` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from momentret.errors import MomentretError as MomentretError
+    from momentret.records import Annotation as Annotation
+    from momentret.records import Moment as Moment
+    from momentret.records import Prediction as Prediction
+
+_HOMES = {
+    "Annotation": "records",
+    "Moment": "records",
+    "MomentretError": "errors",
+    "Prediction": "records",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'momentret' has no attribute {name!r}")
+    return getattr(import_module(f"momentret.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

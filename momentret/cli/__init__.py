@@ -1,0 +1,79 @@
+"""The command line: one verb, one typed function, one module of this folder.
+
+Results go to stdout (`--json` for programs), everything else to stderr. Exit 0; 1 for our errors, one line without a
+traceback; 2 for usage; 130 for Ctrl-C. Heavy imports happen inside the verbs, so `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from momentret.errors import MomentretError
+
+__all__ = ["app", "main", "run"]
+
+app = typer.Typer(
+    name="momentret",
+    help="Find moments in video: which video, from which second to which, how good, and whether it is there at all.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# The base of all usage errors: click's class or, where typer carries its own copy of click, that one.
+_UsageError: Any = typer.BadParameter.__mro__[2]
+
+
+def _version(show: bool) -> None:
+    if show:
+        from importlib.metadata import version
+
+        typer.echo(f"momentret {version('momentret')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what is being done, to stderr."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s", force=True
+    )
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status."""
+    try:
+        result = app(args=list(arguments), prog_name="momentret", standalone_mode=False)
+    except _UsageError as error:
+        error.show()
+        return int(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our stdout went away: not an error
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", 1)
+    except MomentretError as error:
+        return _fail(str(error), 1)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, status: int) -> int:
+    """Print one line to stderr, whatever the message holds."""
+    print("momentret: " + " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+def main() -> None:
+    """Run the `momentret` command."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,57 @@
+"""What the verbs share: where results go, tables, the progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+__all__ = ["print_json", "print_table", "progress_bar"]
+
+T = TypeVar("T")
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value to stdout: the only thing there when a program asks with `--json`."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table to stdout; the first column is left-aligned, the others right-aligned."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left", header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(escape(column), justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    Console(file=sys.stdout, soft_wrap=False, width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def progress_bar(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
+    """Show a bar on stderr while iterating; silent when stderr is no terminal. Fits `momentret.progress.Progress`."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield from bar.track(items, total=total, description=description)

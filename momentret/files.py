@@ -1,0 +1,90 @@
+"""Safe files: writes that are whole or absent, and JSON lines with line numbers.
+
+No format knowledge lives here; see `records` for what a line means.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from momentret.errors import DataError, OutputExistsError
+
+__all__ = ["atomic_write", "json_rows", "refuse_existing", "write_json", "write_jsonl"]
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise `OutputExistsError` if `path` exists and may not be overwritten."""
+    if path.exists() and not overwrite:
+        raise OutputExistsError(path)
+
+
+@contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path` that takes its place when the block ends well.
+
+    Readers see the old content or the new one, never a part; an error in the block leaves the old file.
+
+    Args:
+        path: the final path; missing parent folders are made.
+        mode: ``"w"`` (UTF-8 text) or ``"wb"``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def json_rows(path: Path, error: type[DataError] = DataError) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield ``(line number from 1, object)`` for every non-blank line of a JSON-lines file.
+
+    Args:
+        path: a UTF-8 file, one JSON object a line.
+        error: what to raise on a bad line, with the file and the line number in the message.
+
+    Raises:
+        DataError: (or the given subclass) a line is not UTF-8, not JSON, or not an object.
+    """
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.isspace():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as cause:
+                raise error(f"{path}, line {number}: not valid JSON ({cause}); fix or remove the line") from cause
+            if not isinstance(row, dict):
+                raise error(f"{path}, line {number}: a {type(row).__name__}, expected a JSON object")
+            yield number, row
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    with atomic_write(path) as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one indented JSON value, atomically."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

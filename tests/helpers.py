@@ -1,0 +1,24 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from momentret import cli
+
+GOLDEN = Path(__file__).parent / "golden"
+SHARED = Path(__file__).parents[2] / "shared"
+"""Real annotations and large goldens for development; tests that use it skip when it is absent."""
+
+
+def momentret(*arguments: object) -> int:
+    """Run the command line in this process; returns the exit status (output: pytest's capsys)."""
+    return cli.run([str(argument) for argument in arguments])
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write JSON lines, NaN allowed: tests need bad files too."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path

@@ -1,0 +1,29 @@
+"""The command line as a whole: statuses, one-line errors, a quick --help."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from .helpers import momentret
+
+
+def test_help_names_the_command_and_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert momentret("--help") == 0
+    assert "momentret" in capsys.readouterr().out
+
+
+def test_an_unknown_verb_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert momentret("evaluat") == 2
+    assert "No such command 'evaluat'" in capsys.readouterr().err
+
+
+def test_help_is_quick() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "momentret", "--help"], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # The bar is 0.5 CPU-s; twice that leaves room for a shared machine and still catches any import of torch.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from momentret.errors import DataError, OutputExistsError
+from momentret.files import atomic_write, json_rows, refuse_existing, write_jsonl
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(TypeError), atomic_write(target) as file:
+        file.writelines(["half", 3])
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json_lines_round_trip_with_line_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "rows.jsonl"
+    write_jsonl(path, [{"a": "é\n"}, {"b": 1.5}])
+    assert list(json_rows(path)) == [(1, {"a": "é\n"}), (2, {"b": 1.5})]
+
+
+@pytest.mark.parametrize("line", ["{oops", "[1, 2]", "3", '{"a": 1}}'])
+def test_a_bad_line_is_named_by_number(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n\n' + line + "\n")
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 3: "):
+        list(json_rows(path))
+
+
+def test_bytes_that_are_not_utf8_are_a_bad_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a": "\xff\xfe"}\n')
+    with pytest.raises(DataError, match="line 1"):
+        list(json_rows(path))
+
+
+def test_an_existing_output_is_refused_unless_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        refuse_existing(tmp_path, overwrite=False)
+    refuse_existing(tmp_path, overwrite=True)
+    refuse_existing(tmp_path / "absent", overwrite=False)
