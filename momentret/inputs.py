@@ -1,0 +1,146 @@
+"""Features -> model inputs: normalise, temporal endpoints, cut, pad, mask.
+
+The only preparation path: training, evaluation, prediction and search all call the functions below, so a model meets
+the same numbers everywhere. Where rows come from is `features`; what is asked of them is `datasets`.
+
+Source: Lei, Berg, Bansal, "QVHighlights", NeurIPS 2021, and its released code for the constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from momentret.errors import ConfigError, FeatureError
+
+__all__ = ["Batch", "InputConfig", "collate", "l2_normalise", "prepare_text", "prepare_video", "to_device"]
+
+Batch = dict[str, Any]
+"""``video (B, L, D)``, ``video_mask (B, L)``, ``text (B, T, D)``, ``text_mask (B, T)`` True where valid,
+``duration (B,)`` seconds; for training also ``spans`` (a list of B tensors ``(n, 2)``), ``saliency_positive`` and
+``saliency_negative (B, P)`` clip indices."""
+
+NORM_EPSILON = 1e-5  # added to the norm, not a floor: the reference's constant
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """How features become inputs; travels in every checkpoint."""
+
+    max_clips: int | None = 75
+    """Clips a model sees at once; longer videos are cut in training and slid over in prediction. None: no limit."""
+    max_words: int | None = 32
+    """Text tokens kept, from the first. None: all."""
+    normalise_video: bool = True
+    """L2-normalise every row of every video source, before they are joined."""
+    normalise_text: bool = True
+    """L2-normalise every text token."""
+    use_video: bool = True
+    """False keeps only the temporal endpoints: a model that is blind to the video."""
+    temporal_endpoints: bool = True
+    """Append each clip's start and end as fractions of the video (TEF, 2 columns)."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_clips", "max_words"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"inputs.{name} is {value}, expected at least 1 or null")
+        if not (self.use_video or self.temporal_endpoints):
+            raise ConfigError("inputs.use_video and inputs.temporal_endpoints are both false: nothing is left to see")
+
+    def video_dim(self, dimensions: Sequence[int]) -> int:
+        """Return the width D of a prepared clip, given the width of each video source."""
+        return self.use_video * sum(dimensions) + 2 * self.temporal_endpoints
+
+
+def l2_normalise(rows: np.ndarray) -> np.ndarray:
+    """Divide each row ``(..., D)`` by its length plus 1e-5; a row of zeros stays zero. Returns float32."""
+    rows = rows.astype(np.float32, copy=False)
+    length = np.sqrt(np.einsum("...d,...d->...", rows, rows))
+    return rows / (length[..., None] + np.float32(NORM_EPSILON))
+
+
+def prepare_video(sources: Sequence[np.ndarray], config: InputConfig) -> Tensor:
+    """Join the sources of one video into its input ``(L, D)``, float32.
+
+    Each source is normalised by itself, all are cut to the shortest and to `max_clips`, joined in the given order, and
+    followed by the temporal endpoints ``(i / L, (i + 1) / L)``.
+
+    Args:
+        sources: one ``(L_i, D_i)`` array a source; at least one, none is changed.
+        config: what to do with them.
+    """
+    clips = min(len(rows) for rows in sources)
+    if max(len(rows) for rows in sources) - clips > 2:
+        lengths = ", ".join(str(len(rows)) for rows in sources)
+        raise FeatureError(f"video sources have {lengths} clips; more than 2 apart means different clip lengths")
+    clips = clips if config.max_clips is None else min(clips, config.max_clips)
+    columns = []
+    if config.use_video:
+        columns = [_rows(source[:clips], config.normalise_video) for source in sources]
+    if config.temporal_endpoints:
+        columns.append(_temporal_endpoints(clips))
+    return torch.from_numpy(np.concatenate(columns, axis=1))
+
+
+def prepare_text(tokens: np.ndarray, config: InputConfig) -> Tensor:
+    """Cut the token states ``(T, D)`` of one query to `max_words` and normalise them; float32."""
+    return torch.from_numpy(_rows(tokens[: config.max_words], config.normalise_text))
+
+
+def _rows(rows: np.ndarray, normalise: bool) -> np.ndarray:
+    return l2_normalise(rows) if normalise else rows.astype(np.float32)
+
+
+def _temporal_endpoints(clips: int) -> np.ndarray:
+    """Return ``(clips, 2)`` float32: each clip's start and end as fractions."""
+    start = np.arange(clips, dtype=np.float32) / np.float32(clips)
+    return np.stack((start, start + np.float32(1 / clips)), axis=1)
+
+
+def collate(items: Sequence[dict[str, Any]]) -> Batch:
+    """Pad the items of a batch to the longest and stack them.
+
+    Args:
+        items: each with ``video (L, D)``, ``text (T, D)`` and ``duration``; targets, if any, in every one.
+    """
+    video, video_mask = _pad([item["video"] for item in items])
+    text, text_mask = _pad([item["text"] for item in items])
+    batch: Batch = {
+        "video": video,
+        "video_mask": video_mask,
+        "text": text,
+        "text_mask": text_mask,
+        "duration": torch.tensor([item["duration"] for item in items], dtype=torch.float32),
+    }
+    if "spans" in items[0]:
+        batch["spans"] = [item["spans"] for item in items]
+    for name in ("saliency_positive", "saliency_negative"):
+        if name in items[0]:
+            batch[name] = torch.tensor([item[name] for item in items])  # (B, P)
+    return batch
+
+
+def _pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Stack ``(L_i, D)`` to ``(B, L, D)`` with zeros behind, and say which rows are real ``(B, L)``."""
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    padded = torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True)
+    return padded, torch.arange(padded.shape[1]) < lengths[:, None]
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Return the batch with every tensor on `device`."""
+    if device.type == "cpu":
+        return batch
+    moved: Batch = {}
+    for name, value in batch.items():
+        if isinstance(value, Tensor):
+            moved[name] = value.to(device, non_blocking=True)
+        else:
+            moved[name] = [item.to(device, non_blocking=True) for item in value]
+    return moved
