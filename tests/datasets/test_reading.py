@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from momentret.datasets import DATASETS, detect_dataset, examine, read_annotations
 from momentret.errors import AnnotationError, ConfigError
@@ -71,6 +73,24 @@ def test_the_error_says_how_many_more_there_are(tmp_path: Path) -> None:
     path = file_of(tmp_path, "tacos", {"vid": 3, "query": ""}, {"duration": -1})
     with pytest.raises(AnnotationError, match=r"a\.jsonl, line 1: 'vid' is 3, .* \(3 more: momentret data check\)"):
         read_annotations(path, "tacos")
+
+
+number = st.integers() | st.floats() | st.sampled_from([10**400, -1, 0, 1, 20, 20.0, 1e-9])
+value = st.recursive(
+    st.none() | st.booleans() | number | st.text(max_size=3), lambda inner: st.lists(inner, max_size=3), max_leaves=6
+)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_stands_in_a_row_becomes_an_annotation_or_an_error(
+    tmp_path: Path, dataset: str, data: st.DataObject
+) -> None:
+    keys = st.sampled_from(sorted({*COMMON, *ROWS[dataset]}))
+    changes = data.draw(st.dictionaries(keys, value, min_size=1, max_size=3))
+    reading = examine(file_of(tmp_path, dataset, changes), dataset)
+    assert bool(reading.annotations) != bool(reading.errors) or any(f.level == "dropped" for f in reading.findings)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
