@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from momentret.errors import FeatureError
 
 
 def rows(count: int, dimension: int = 4, seed: int = 0, dtype: str = "float16") -> np.ndarray:
@@ -54,6 +57,16 @@ def zip_of(path: Path, content: bytes, name: str = "features.npy", compression: 
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr(name, content)
     return path
+
+
+def read_or_refuse(read: Callable[[], None], name: str) -> None:
+    """Run `read` on a damaged file: it may succeed or raise our error with the file's name, nothing else."""
+    message = name
+    try:
+        read()
+    except FeatureError as error:
+        message = str(error)
+    assert name in message
 
 
 def lie_about_size(path: Path, declared: int) -> None:

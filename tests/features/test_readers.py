@@ -18,7 +18,7 @@ from momentret.errors import FeatureError
 from momentret.features import readers
 from momentret.features.readers import check_rows, read_array
 
-from .files import lie_about_size, npy_bytes, npy_with_header, rows, save_npz, zip_of
+from .files import lie_about_size, npy_bytes, npy_with_header, read_or_refuse, rows, save_npz, zip_of
 
 KEYS = ("features",)
 
@@ -142,6 +142,10 @@ def test_every_truncation_is_refused(tmp_path: Path, compress: Callable[..., Non
             read_array(tmp_path / "cut.npz", KEYS)
 
 
+def expect(path: Path, array: np.ndarray) -> None:
+    np.testing.assert_array_equal(read_array(path, KEYS), array)
+
+
 def test_no_flipped_byte_raises_anything_else(tmp_path: Path) -> None:
     array = rows(5)
     np.savez_compressed(tmp_path / "whole.npz", features=array)
@@ -150,20 +154,19 @@ def test_no_flipped_byte_raises_anything_else(tmp_path: Path) -> None:
         damaged = bytearray(content)
         damaged[place] ^= 0xFF
         (tmp_path / "flipped.npz").write_bytes(damaged)
-        try:
-            np.testing.assert_array_equal(read_array(tmp_path / "flipped.npz", KEYS), array)  # a date, say
-        except FeatureError as error:
-            assert "flipped.npz" in str(error)
+        read_or_refuse(lambda: expect(tmp_path / "flipped.npz", array), "flipped.npz")  # a flipped date does no harm
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     size = 300 << 20
     header = npy_bytes(np.zeros((1, 1), np.float32))[:128].replace(b"(1, 1), }", b"(%d, 1), }" % (size // 4))[:128]
-    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        with archive.open("features.npy", "w") as file:
-            file.write(header)
-            for _ in range(300):
-                file.write(bytes(1 << 20))
+    with (
+        zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+        archive.open("features.npy", "w") as file,
+    ):
+        file.write(header)
+        for _ in range(300):
+            file.write(bytes(1 << 20))
     tracemalloc.start()
     with pytest.raises(FeatureError, match=r"bomb\.npz unpacks .* bytes to 314,572,928: no feature file does"):
         read_array(tmp_path / "bomb.npz", KEYS)
@@ -259,7 +262,7 @@ def test_rows_must_have_the_dimension() -> None:
 def test_rows_must_be_finite(value: float, dtype: str) -> None:
     array = rows(9, dtype=dtype)
     array[6, 2] = value
-    with pytest.raises(FeatureError, match="NaN or infinite numbers .first in row 6"):
+    with pytest.raises(FeatureError, match=r"NaN or infinite numbers \(first in row 6"):
         check_rows(array, "x")
 
 
