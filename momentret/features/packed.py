@@ -238,17 +238,22 @@ def staged_folder(output: Path, overwrite: bool = False) -> Iterator[Path]:
         FeatureError: `output` holds something other than a packed store.
     """
     output = output.resolve()
-    refuse_existing(output, overwrite)
-    if output.exists() and not _is_only_packed(output):
-        raise FeatureError(f"{output} is not a packed store and is not overwritten; choose another path")
+    _require_replaceable(output, overwrite)
     output.parent.mkdir(parents=True, exist_ok=True)
     stage = output.parent / f".{output.name[:100]}.{uuid.uuid4().hex[:8]}.tmp"
     stage.mkdir()
     try:
         yield stage
+        _require_replaceable(output, overwrite)  # packing took a while: look again
         _put_in_place(stage, output)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _require_replaceable(output: Path, overwrite: bool) -> None:
+    refuse_existing(output, overwrite)
+    if output.exists() and not _is_only_packed(output):
+        raise FeatureError(f"{output} is not a packed store and is not overwritten; choose another path")
 
 
 def _put_in_place(stage: Path, output: Path) -> None:

@@ -6,12 +6,14 @@ import io
 import struct
 import zipfile
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from momentret.errors import FeatureError
+from momentret.features import FeatureSource
 
 
 def rows(count: int, dimension: int = 4, seed: int = 0, dtype: str = "float16") -> np.ndarray:
@@ -67,6 +69,11 @@ def read_or_refuse(read: Callable[[], None], name: str) -> None:
     except FeatureError as error:
         message = str(error)
     assert name in message
+
+
+def send_rows(source: FeatureSource, item_id: str, connection: Connection) -> None:
+    """Send an item from another process."""
+    connection.send(source.read(item_id))
 
 
 def lie_about_size(path: Path, declared: int) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import h5py
@@ -12,7 +11,7 @@ import pytest
 from momentret.errors import FeatureError
 from momentret.features import FeatureConfig, FeatureStore, open_store
 
-from .files import read_or_refuse, rows
+from .files import read_or_refuse, rows, send_rows
 
 
 @pytest.fixture
@@ -96,12 +95,8 @@ def test_other_processes_open_the_file_themselves(path: Path) -> None:
     expected = store.read_video("v_3")[0]
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(store)).read_video("v_3")[0], expected)
     parent, child = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=send_rows, args=(store, child))
+    process = multiprocessing.get_context("fork").Process(target=send_rows, args=(store.video[0], "v_3", child))
     process.start()
     assert parent.poll(60)
     np.testing.assert_array_equal(parent.recv(), expected)
     process.join()
-
-
-def send_rows(store: FeatureStore, connection: Connection) -> None:
-    connection.send(store.read_video("v_3")[0])
