@@ -77,3 +77,9 @@ def _fail(message: str, status: int) -> int:
 def main() -> None:
     """Run the `momentret` command."""
     sys.exit(run(sys.argv[1:]))
+
+
+# verbs
+from momentret.cli import features  # noqa: E402
+
+app.add_typer(features.app, name="features")
