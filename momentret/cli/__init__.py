@@ -80,6 +80,7 @@ def main() -> None:
 
 
 # verbs
-from momentret.cli import features  # noqa: E402
+from momentret.cli import data, features  # noqa: E402
 
 app.add_typer(features.app, name="features")
+app.add_typer(data.app, name="data")
