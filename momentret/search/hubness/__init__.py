@@ -1,0 +1,14 @@
+"""The hubness laboratory: some gallery items are everybody's neighbours; measure that, and correct for it.
+
+methods      what the papers define, on matrices in memory
+arrays       NumPy and torch as one, exact top-k, matrices in blocks of rows
+streaming    the sums that methods need, in one pass over a bank
+normaliser   HubnessNormaliser: fit once, store one number per item, apply anywhere
+guard        how much of a bank's correction to believe: split halves, live queries
+index        one FAISS index that serves every bank method
+diagnosis    k-occurrence and what follows from it
+retrieval    R@k, MdR, MnR with a tie rule, paired comparison
+tuning       temperature and shrinkage on held-out queries
+reading, report   files in; JSON, tables and TREC runs out
+simulation   a two-modality world with hubs in it
+"""
