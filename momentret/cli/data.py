@@ -1,4 +1,4 @@
-"""`momentret data check`: what is wrong with annotations, and with the features that belong to them."""
+"""`momentret data check | simulate`: what is wrong with annotations and their features, and a small set to try."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from momentret.cli.features import AsJson, ClipLength, LayoutName, Text, Video
+from momentret.cli.simulate import simulate
 
 if TYPE_CHECKING:
     from momentret.datasets.check import Check
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Check annotations, and the features that belong to them.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `check` a verb of its own although it is the only one."""
+app = typer.Typer(help="Check annotations and features, simulate small ones.", no_args_is_help=True)
+app.command("simulate")(simulate)
 
 
 @app.command()
@@ -41,7 +38,7 @@ def check(
     Flaws that are known of a released file are repaired when it is read; they are counted and do not fail the check.
     """
     from momentret.cli.console import print_json, progress_bar
-    from momentret.cli.features import _open as open_features
+    from momentret.cli.features import open_features
     from momentret.datasets import detect_dataset
     from momentret.datasets.check import check_annotations
 

@@ -43,9 +43,9 @@ def pack(
         raise typer.BadParameter(f"{dtype!r} is neither float16 nor float32", param_hint="--dtype")
     refuse_existing(output, overwrite)
     kept = None if ids is None else _read_ids(ids)
-    store = _open(root, layout, video, text, clip_length)
+    store = open_features(root, layout, video, text, clip_length)
     pack_store(store, output, ids=kept, dtype=dtype, overwrite=overwrite, progress=progress_bar)
-    _print_summary(f"packed into {output}", summarise_store(_open(output, "packed", None, None, None)))
+    _print_summary(f"packed into {output}", summarise_store(open_features(output, "packed", None, None, None)))
 
 
 @app.command()
@@ -61,7 +61,7 @@ def check(
     from momentret.cli.console import print_json, progress_bar
     from momentret.features import check_store
 
-    store = _open(root, layout, video, text, clip_length)
+    store = open_features(root, layout, video, text, clip_length)
     problems = check_store(store, progress_bar)
     counts = {name: len(source.ids()) for name, source in store.families()}
     if as_json:
@@ -87,14 +87,16 @@ def info(
     from momentret.cli.console import print_json, progress_bar
     from momentret.features import summarise_store
 
-    summary = summarise_store(_open(root, layout, video, text, clip_length), progress_bar)
+    summary = summarise_store(open_features(root, layout, video, text, clip_length), progress_bar)
     if as_json:
         print_json(summary)
     else:
         _print_summary(str(root), summary)
 
 
-def _open(root: Path, layout: str, video: str | None, text: str | None, clip_length: float | None) -> FeatureStore:
+def open_features(
+    root: Path, layout: str, video: str | None, text: str | None, clip_length: float | None
+) -> FeatureStore:
     """Open the named families, or all that are there."""
     from momentret.features import FeatureConfig, find_families, open_store
 
