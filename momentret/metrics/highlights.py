@@ -95,18 +95,19 @@ def top5_precision(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def ranked_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Return YouTube Highlights' average precision in [0, 1] over the whole list; 0 without a positive clip.
+    """Return YouTube Highlights' average precision in [0, 1] over the whole list; NaN without a positive clip.
 
     Args:
         scores: ``(L',)``; cut to the labels if longer, only the predicted clips are ranked if shorter.
         labels: ``(L, 1)`` zeros and ones.
     """
     order = np.argsort(-scores[: len(labels)], kind="stable")
-    return _ranked_sum(labels[order, 0] > 0)
+    positive = labels[order, 0] > 0
+    return _ranked_sum(positive) if positive.any() else float("nan")
 
 
 DOMAIN_METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "top5": top5_precision,
     "all": ranked_precision,
 }
-"""One video's value from its scores ``(L',)`` and labels ``(L, A)``."""
+"""One video's value from its scores ``(L',)`` and labels ``(L, A)``; NaN where nothing can be found."""

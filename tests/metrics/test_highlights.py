@@ -55,7 +55,7 @@ def test_ranked_precision_by_hand() -> None:
     assert ranked_precision(np.array([3.0, 2.0, 1.0]), labels) == pytest.approx(0.5 + (2 / 3 + 1 / 2) / 4)
     assert ranked_precision(np.array([3.0, 2.0, 1.0, 9.0]), labels) == pytest.approx(0.5 + (2 / 3 + 1 / 2) / 4)
     assert ranked_precision(np.array([3.0]), labels) == 1.0
-    assert ranked_precision(np.array([1.0, 2.0]), np.zeros((2, 1))) == 0.0
+    assert np.isnan(ranked_precision(np.array([1.0, 2.0]), np.zeros((2, 1))))
 
 
 def test_top5_counts_scores_above_the_lower_median() -> None:
