@@ -62,7 +62,7 @@ def plain_average_precision(predicted: np.ndarray, truth: np.ndarray, threshold:
 def test_vectorised_precision_equals_plain_loops() -> None:
     generator = np.random.default_rng(0)
     counts = generator.integers(1, 9, 40), generator.integers(1, 6, 40)
-    flat = [np.sort(generator.integers(0, 15, (n.sum(), 2)), axis=1) + [0.0, 1.0] for n in counts]
+    flat = [np.sort(generator.integers(0, 15, (n.sum(), 2)), axis=1) + np.array([0.0, 1.0]) for n in counts]
     (windows, valid), (truth, truth_valid) = pack(flat[0], counts[0]), pack(flat[1], counts[1])
     values = average_precision(iou(windows, truth), valid, truth_valid, THRESHOLDS)
     for q in range(40):
