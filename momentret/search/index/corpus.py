@@ -1,0 +1,259 @@
+"""`CorpusIndex`: the videos of a corpus, kept on disk, and the one place to search them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from momentret.errors import DataError, MismatchError, OutputExistsError
+from momentret.progress import Progress, silent
+from momentret.search.index.basis import single_video
+from momentret.search.index.codes import decode
+from momentret.search.index.columns import Columns, describe, encode_video
+from momentret.search.index.filters import Changes, SeenFile, changes
+from momentret.search.index.manifest import Manifest
+from momentret.search.index.segment import Segment
+from momentret.search.index.settings import IndexSettings, Video
+from momentret.search.index.store import Mode, Store, create_store
+
+__all__ = ["CorpusIndex", "IndexStats"]
+
+_BATCH_CLIPS = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStats:
+    """The size and state of an index."""
+
+    videos: int
+    clips: int
+    segments: int
+    removed: int
+    """Videos that are removed but still take up room; `CorpusIndex.compact` frees it."""
+    unsealed: int
+    """Videos that are only in the log."""
+    duration: float
+    """Seconds of video."""
+    first_stage_bytes: int
+    """What a search keeps in memory."""
+    clip_bytes: int
+    """The clip vectors on disk."""
+    generation: int
+    encoder: str
+    dim: int
+
+
+class CorpusIndex:
+    """An index of videos in a folder: add, remove, and search, safe against crashes and damaged files.
+
+    Open it with `create` or `open`, as a context manager. One process may write, any number read.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @classmethod
+    def create(cls, folder: Path, settings: IndexSettings) -> CorpusIndex:
+        """Make an empty index and open it for writing.
+
+        Raises:
+            OutputExistsError: the folder is there and not empty.
+        """
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OutputExistsError(folder)
+        create_store(folder, Manifest(settings))
+        return cls(Store(folder, "rw"))
+
+    @classmethod
+    def open(cls, folder: Path, mode: Mode = "r", encoder: str | None = None) -> CorpusIndex:
+        """Open an index.
+
+        Args:
+            folder: of the index.
+            mode: ``"r"`` to search (works on read-only media), ``"rw"`` to change it.
+            encoder: fingerprint of the encoder that the queries or new vectors come from.
+
+        Raises:
+            DamagedIndexError: a file is missing or is not what was written.
+            IndexLockedError: another process is writing.
+            MismatchError: the index was made with another encoder.
+        """
+        store = Store(folder, mode)
+        own = store.manifest.settings.encoder
+        if encoder is not None and encoder != own:
+            store.close()
+            raise MismatchError(
+                f"index {str(folder)!r} holds vectors of encoder {own!r}, not {encoder!r}; "
+                "use that encoder or build an index with this one"
+            )
+        return cls(store)
+
+    def __enter__(self) -> CorpusIndex:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files and let others write; everything acknowledged is on disk already."""
+        self._store.close()
+
+    def __len__(self) -> int:
+        return len(self._store.place)
+
+    def __contains__(self, video_id: str) -> bool:
+        return video_id in self._store.place
+
+    @property
+    def settings(self) -> IndexSettings:
+        """Return what was fixed when the index was made."""
+        return self._store.manifest.settings
+
+    # changing
+
+    def add(self, video: Video, clips: np.ndarray, replace: bool = False) -> None:
+        """Add one video; it survives a crash once this returns.
+
+        Args:
+            video: its record.
+            clips: ``(L, D)`` float32, unit rows, one a clip.
+            replace: take the place of a video with the same id, in one step.
+
+        Raises:
+            DataError: the id is there already and `replace` is off.
+            FeatureError: the clips do not fit the index or the duration.
+        """
+        self.add_many([(video, clips)], replace)
+
+    def add_many(
+        self,
+        videos: Iterable[tuple[Video, np.ndarray]],
+        replace: bool = False,
+        progress: Progress = silent,
+        total: int | None = None,
+    ) -> int:
+        """Add videos as `add` does, but make them durable by the hundred; returns how many there were."""
+        count, clip_count, batch = 0, 0, dict[str, Columns]()
+        for video, clips in progress(videos, "index", total):
+            if not replace and (video.video_id in batch or video.video_id in self):
+                raise DataError(f"video {video.video_id!r} is in the index already; give it another id or replace it")
+            batch.pop(video.video_id, None)
+            batch[video.video_id] = encode_video(video, clips, self.settings)
+            count, clip_count = count + 1, clip_count + len(clips)
+            if clip_count >= _BATCH_CLIPS:
+                self._store.put(list(batch.values()))
+                clip_count, batch = 0, {}
+        self._store.put(list(batch.values()))
+        return count
+
+    def remove(self, video_ids: Sequence[str]) -> None:
+        """Remove videos, durably; none if one of them is not there.
+
+        Raises:
+            DataError: an id is not in the index.
+        """
+        self._store.remove(video_ids)
+
+    def move(self, video_id: str, path: str, size: int | None = None, modified: float | None = None) -> None:
+        """Note that the file of a video has another path now; the vectors stay.
+
+        Raises:
+            DataError: the id is not in the index.
+        """
+        video, columns = self.video(video_id), self._columns(video_id)
+        moved = replace(
+            video,
+            path=path,
+            size=video.size if size is None else size,
+            modified=video.modified if modified is None else modified,
+        )
+        self._store.put([columns | describe(moved)])
+
+    def flush(self) -> None:
+        """Turn the log into a sealed segment; happens by itself every `IndexSettings.seal_clips` clips."""
+        self._store.seal()
+
+    def compact(self) -> None:
+        """Rewrite the index as one segment: frees the room of removed videos and makes searching faster."""
+        self._store.compact()
+
+    def refresh(self) -> bool:
+        """See what another process has written since; returns whether anything changed."""
+        return self._store.refresh()
+
+    # looking
+
+    def videos(self) -> Iterator[Video]:
+        """Yield the record of every video."""
+        for segment in self._store.segments():
+            for row in np.flatnonzero(~segment.removed):
+                yield segment.video(int(row))
+
+    def video(self, video_id: str) -> Video:
+        """Return the record of one video.
+
+        Raises:
+            DataError: the id is not in the index.
+        """
+        if video_id not in self:
+            raise DataError(f"video {video_id!r} is not in index {str(self._store.folder)!r}")
+        number, row = self._store.place[video_id]
+        if number < 0:
+            return Segment(self._store.pending_columns(row), self.settings).video(0)
+        return self._store.sealed[number].video(row)
+
+    def _columns(self, video_id: str) -> Columns:
+        """Return all columns of one video, as the log takes them."""
+        number, row = self._store.place[video_id]
+        return self._store.pending_columns(row) if number < 0 else single_video(self._store.sealed[number], row)
+
+    def clips(self, video_id: str) -> np.ndarray:
+        """Return the clip vectors ``(L, D)`` float32 of one video, as they are kept.
+
+        Raises:
+            DataError: the id is not in the index.
+        """
+        self.video(video_id)
+        columns = self._columns(video_id)
+        return decode(columns["clip_codes"], columns["clip_peak"])
+
+    def changes(self, seen: Iterable[SeenFile], content_hash: Callable[[str], str]) -> Changes:
+        """Compare the files of a folder with the index: which are new, changed, moved, unchanged or missing."""
+        return changes(seen, self.videos(), content_hash)
+
+    def verify(self, progress: Progress = silent) -> None:
+        """Read every file and compare it with its checksum.
+
+        Raises:
+            DamagedIndexError: naming the first file that differs.
+        """
+        segments = self._store.segments()
+        for segment in progress(segments, "verify", len(segments)):
+            segment.check()
+
+    def stats(self) -> IndexStats:
+        """Return the size and state of the index."""
+        segments = self._store.segments()
+        clips = [segment.columns["clip_count"] for segment in segments]
+        settings = self.settings
+        row = settings.dim * np.dtype(settings.clip_dtype).itemsize + 2
+        pools = sum(int(segment.columns["pool_count"].sum()) for segment in segments)
+        return IndexStats(
+            videos=sum(int((~segment.removed).sum()) for segment in segments),
+            clips=sum(int(count[~segment.removed].sum()) for segment, count in zip(segments, clips, strict=True)),
+            segments=sum(segment.entry is not None for segment in segments),
+            removed=sum(int(segment.removed.sum()) for segment in segments),
+            unsealed=sum(segment.videos for segment in segments if segment.entry is None),
+            duration=sum(float(segment.columns["video_duration"][~segment.removed].sum()) for segment in segments),
+            first_stage_bytes=pools * (settings.dim + 8),  # codes, two peaks, weight, radius
+            clip_bytes=sum(int(count.sum()) for count in clips) * row,
+            generation=self._store.manifest.generation,
+            encoder=settings.encoder,
+            dim=settings.dim,
+        )

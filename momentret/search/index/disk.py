@@ -1,0 +1,150 @@
+"""Bytes on disk: written whole and synced, read back whole or with an error that names the file.
+
+Nothing here knows what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from momentret.search.index.errors import DamagedIndexError, IndexLockedError
+
+__all__ = ["Lock", "RowFile", "naming_path", "raw", "read_array", "sync_folder", "write_all", "write_file"]
+
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+def naming_path(error: OSError, path: Path) -> OSError:
+    """Return the same error (disk full, read-only) with the path in it, which `os.write` does not say."""
+    return OSError(error.errno, error.strerror, str(path))
+
+
+def raw(array: np.ndarray) -> memoryview:
+    """Return the bytes of a contiguous array, without copying them."""
+    return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+
+
+def write_all(handle: int, data: bytes | memoryview) -> None:
+    """Write every byte; `os.write` alone may write fewer."""
+    view = memoryview(data)
+    while len(view):
+        view = view[os.write(handle, view) :]
+
+
+def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
+    """Write a new file, sync it, and return the CRC-32 of its bytes.
+
+    Raises:
+        OSError: with the path; what was written so far stays for the caller to remove.
+    """
+    checksum = 0
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
+        try:
+            for chunk in chunks:
+                write_all(handle, chunk)
+                checksum = zlib.crc32(chunk, checksum)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise naming_path(error, path) from error
+    return checksum
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable (a no-op where the system has no such call)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], checksum: int) -> np.ndarray:
+    """Read a whole file as an array.
+
+    Raises:
+        DamagedIndexError: the size or the checksum is not what the manifest says.
+    """
+    try:
+        array = np.fromfile(path, dtype=dtype)
+    except FileNotFoundError as error:
+        raise DamagedIndexError(path, "is missing") from error
+    expected = int(np.prod(shape, dtype=np.int64))
+    if array.size != expected or path.stat().st_size != array.nbytes:
+        raise DamagedIndexError(path, f"has {path.stat().st_size} bytes, expected {expected * dtype.itemsize}")
+    if zlib.crc32(raw(array)) != checksum:
+        raise DamagedIndexError(path, "does not match its checksum")
+    return array.reshape(shape)
+
+
+class RowFile:
+    """Fixed-size rows of one file, read on demand; stays readable after the file is unlinked.
+
+    Plain reads, not a memory map: a file that another program truncates gives an error, not a dead process.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], rows: int, columns: int) -> None:
+        self.path, self.dtype, self.rows, self.columns = path, dtype, rows, columns
+        try:
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+        except FileNotFoundError as error:
+            raise DamagedIndexError(path, "is missing") from error
+        self.close = weakref.finalize(self, self._file.close)
+        self._lock = threading.Lock()
+        size, expected = os.fstat(self._file.fileno()).st_size, rows * columns * dtype.itemsize
+        if size != expected:
+            self.close()
+            raise DamagedIndexError(path, f"has {size} bytes, expected {expected}")
+
+    def read_into(self, out: np.ndarray, begin: int) -> None:
+        """Fill `out` ``(n, columns)`` with the rows from `begin` on."""
+        view = raw(out)
+        with self._lock:
+            self._file.seek(begin * self.columns * self.dtype.itemsize)
+            while len(view):
+                done = self._file.readinto(view)
+                if not done:
+                    raise DamagedIndexError(self.path, "ends early: it was truncated while in use")
+                view = view[done:]
+
+
+class Lock:
+    """The right to write, held through the operating system: it ends with the process, however that dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock_file(self._handle)
+        except OSError as error:
+            owner = os.read(self._handle, 20).decode("ascii", "replace").strip()
+            os.close(self._handle)
+            raise IndexLockedError(
+                f"index {str(path.parent)!r} is being written by process {owner or 'unknown'}; "
+                "wait until it is done, or open the index for reading"
+            ) from error
+        os.ftruncate(self._handle, 0)
+        os.write(self._handle, str(os.getpid()).encode())
+        self.release = weakref.finalize(self, os.close, self._handle)
+
+
+def _lock_file(handle: int) -> None:
+    if os.name == "posix":
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]

@@ -1,0 +1,105 @@
+"""The manifest: the one file that says which files are the index. It is replaced as a whole, by renaming."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from momentret.errors import MomentretError
+from momentret.files import atomic_write
+from momentret.search.index.disk import naming_path, sync_folder
+from momentret.search.index.errors import DamagedIndexError
+from momentret.search.index.settings import IndexSettings
+
+__all__ = ["FORMAT", "MANIFEST", "Manifest", "SegmentEntry", "read_manifest", "write_manifest"]
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_SEGMENT_NAME = re.compile(r"\d{8}")
+_FILE_NAME = re.compile(r"[a-z0-9_]+\.[a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """One sealed segment: its folder's name and ``(rows, CRC-32)`` of every file in it."""
+
+    name: str
+    files: dict[str, tuple[int, int]]
+    removed: str | None = None
+    """The file that marks removed videos, if any are."""
+
+    def __post_init__(self) -> None:
+        names = [*self.files, *([self.removed] if self.removed else [])]
+        if not _SEGMENT_NAME.fullmatch(self.name) or not all(map(_FILE_NAME.fullmatch, names)):
+            raise ValueError(f"segment {self.name!r} or a file of it has a name that this program does not write")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the index consists of, and its settings."""
+
+    settings: IndexSettings
+    generation: int = 0
+    """Counts the manifests; names of new segments and logs are made from it, so none is used twice."""
+    segments: tuple[SegmentEntry, ...] = field(default=())
+
+    @property
+    def log(self) -> str:
+        """Return the name of the log that holds what came after this manifest."""
+        return f"log-{self.generation:08d}.wal"
+
+    def next(self, segments: tuple[SegmentEntry, ...]) -> Manifest:
+        """Return the manifest that replaces this one."""
+        return replace(self, generation=self.generation + 1, segments=segments)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Put `manifest` in force, atomically and durably."""
+    body = json.dumps(asdict(manifest), sort_keys=True)
+    path = folder / MANIFEST
+    try:
+        with atomic_write(path) as file:
+            json.dump({"format": FORMAT, "crc32": zlib.crc32(body.encode()), "index": json.loads(body)}, file, indent=1)
+        sync_folder(folder)
+    except OSError as error:
+        raise naming_path(error, path) from error
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest in force.
+
+    Raises:
+        DamagedIndexError: it is missing, damaged, or of a newer format.
+    """
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DamagedIndexError(path, "is missing", "give the folder of an index, or make one") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedIndexError(path, "is not JSON") from error
+    if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
+        raise DamagedIndexError(path, f"has format {content['format']}, newer than {FORMAT}", "upgrade momentret")
+    try:
+        if content["crc32"] != zlib.crc32(json.dumps(content["index"], sort_keys=True).encode()):
+            raise DamagedIndexError(path, "does not match its checksum")
+        return _parse(content["index"])
+    except (KeyError, TypeError, ValueError, AttributeError, MomentretError) as error:
+        if isinstance(error, DamagedIndexError):
+            raise
+        raise DamagedIndexError(path, f"is not a manifest ({error})") from error
+
+
+def _parse(index: dict[str, Any]) -> Manifest:
+    return Manifest(
+        settings=IndexSettings(**index["settings"]),
+        generation=int(index["generation"]),
+        segments=tuple(
+            SegmentEntry(entry["name"], {k: (int(a), int(b)) for k, (a, b) in entry["files"].items()}, entry["removed"])
+            for entry in index["segments"]
+        ),
+    )

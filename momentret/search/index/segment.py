@@ -1,0 +1,294 @@
+"""A list of videos that can be scored: a sealed segment on disk, or the videos that are only in the log."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from momentret.search.index.codes import peak_scale
+from momentret.search.index.columns import Columns, level_of, row_layout, texts
+from momentret.search.index.disk import RowFile, raw, read_array, sync_folder, write_file
+from momentret.search.index.errors import DamagedIndexError
+from momentret.search.index.manifest import SegmentEntry
+from momentret.search.index.settings import IndexSettings, Video
+
+__all__ = ["POOL_COLUMNS", "Segment", "open_segment", "write_segment"]
+
+POOL_COLUMNS = ("pool_head", "pool_tail", "pool_peaks", "pool_weight", "pool_radius")
+_BASIS = ("basis_mean", "basis_rotation")
+_CHUNK_BYTES = 16 << 20
+
+
+class Segment:
+    """The columns of some videos; the wide ones of a sealed segment are read when first needed, and checked then.
+
+    Args:
+        columns: everything but what `rows` and `pools` bring.
+        removed: ``(N,)`` bool, true for videos that are no longer there.
+    """
+
+    def __init__(self, columns: Columns, settings: IndexSettings, removed: np.ndarray | None = None) -> None:
+        self.columns, self.settings = columns, settings
+        self.removed = np.zeros(self.videos, dtype=bool) if removed is None else removed
+        self._removed_on_disk = self.removed.copy()
+        self.entry: SegmentEntry | None = None
+        self.folder: Path | None = None
+        self._rows: RowFile | None = None
+        self._checked = np.zeros(self.videos, dtype=bool)
+
+    @property
+    def videos(self) -> int:
+        """Count the videos, removed ones included."""
+        return len(self.columns["clip_count"])
+
+    @property
+    def clips(self) -> int:
+        """Count the clips, of removed videos too."""
+        return len(self.columns["clip_peak"])
+
+    @property
+    def removed_since_sealed(self) -> bool:
+        """Tell whether videos were removed that no file says so of yet."""
+        return not np.array_equal(self.removed, self._removed_on_disk)
+
+    def seal_removed(self, entry: SegmentEntry) -> None:
+        """Take note that the removed videos are on disk as `entry` says."""
+        self.entry, self._removed_on_disk = entry, self.removed.copy()
+
+    def restore(self) -> None:
+        """Go back to the removed videos that are on disk."""
+        self.removed = self._removed_on_disk.copy()
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """List the video ids."""
+        return texts(self.columns, "id")
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """List the paths of the files."""
+        return texts(self.columns, "path")
+
+    @cached_property
+    def _hashes(self) -> list[str]:
+        return texts(self.columns, "hash")
+
+    def video(self, row: int) -> Video:
+        """Return the record of one video."""
+        names = ("duration", "clip_length", "start", "modified")
+        numbers = {name: float(self.columns[f"video_{name}"][row]) for name in names}
+        size = int(self.columns["video_size"][row])
+        return Video(self.ids[row], self.paths[row], self._hashes[row], size=size, **numbers)
+
+    @cached_property
+    def clip_begins(self) -> np.ndarray:
+        """Return the first clip row of each video, and the end ``(N + 1,)``."""
+        return _begins(self.columns["clip_count"])
+
+    @cached_property
+    def chapters(self) -> Chapters:
+        """Return the runs of clips that the first stage scores as one."""
+        return Chapters(self.columns)
+
+    @cached_property
+    def pools(self) -> Columns:
+        """Return the pooled columns; read and checked against their checksums at first use."""
+        names = [*POOL_COLUMNS, *self.basis_names]
+        if self.entry is None or self.folder is None:
+            return {name: self.columns[name] for name in names}
+        return {name: _read_column(self.folder, self.entry, name, self.settings) for name in names}
+
+    @property
+    def basis_names(self) -> tuple[str, ...]:
+        """Return the columns of the rotation of the pooled vectors, if there is one."""
+        return _BASIS if self.entry is not None and f"{_BASIS[0]}.bin" in self.entry.files else ()
+
+    def clip_codes(self, ranges: Sequence[tuple[int, int]], owners: Iterable[int]) -> np.ndarray:
+        """Return the codes of the clip rows in `ranges`, one after the other; the videos they are of are checked first.
+
+        Raises:
+            DamagedIndexError: a video's rows do not match their checksum.
+        """
+        for owner in owners:
+            if not self._checked[owner]:
+                self._check_video(owner)
+        return self._read(ranges)
+
+    def _read(self, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
+        if self._rows is None:
+            return np.concatenate([self.columns["clip_codes"][begin:end] for begin, end in ranges])
+        dtype, shape = row_layout(self.settings)["clip_codes"]
+        out = np.empty((sum(end - begin for begin, end in ranges), *shape), dtype=dtype)
+        position = 0
+        for begin, end in ranges:
+            self._rows.read_into(out[position : position + end - begin], begin)
+            position += end - begin
+        return out
+
+    def _check_video(self, row: int) -> None:
+        if self._rows is not None:
+            codes = self._read([(int(self.clip_begins[row]), int(self.clip_begins[row + 1]))])
+            if zlib.crc32(raw(codes)) != self.columns["video_checksum"][row]:
+                raise DamagedIndexError(self._rows.path, f"is damaged in the rows of video {self.ids[row]!r}")
+        self._checked[row] = True
+
+    def clip_scale(self, begin: int, end: int) -> np.ndarray:
+        """Return the factors ``(n,)`` from codes to values of a run of clip rows."""
+        return peak_scale(self.columns["clip_peak"][begin:end], row_layout(self.settings)["clip_codes"][0])
+
+    def check(self) -> None:
+        """Read everything and compare it with the checksums.
+
+        Raises:
+            DamagedIndexError: naming the first file that differs.
+        """
+        if self.entry is None or self.folder is None:
+            return
+        for name in (*POOL_COLUMNS, *self.basis_names):
+            _read_column(self.folder, self.entry, name, self.settings)
+        for row in range(self.videos):
+            self._check_video(row)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._rows is not None:
+            self._rows.close()
+
+
+class Chapters:
+    """The runs of clips of a segment: where each lies among the clips and among the pooled vectors."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.clips, self.pools = columns["chapter_clips"], columns["chapter_pools"]
+        self.clip_begins, self.pool_begins = _begins(self.clips), _begins(self.pools)
+        self.video = np.repeat(np.arange(len(columns["chapter_count"])), columns["chapter_count"])
+
+
+def _begins(counts: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+
+def _layout(name: str, settings: IndexSettings) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    if name in _BASIS:
+        return np.dtype("<f4"), (settings.dim,) if name == "basis_rotation" else ()
+    return row_layout(settings)[name]
+
+
+def _read_column(folder: Path, entry: SegmentEntry, name: str, settings: IndexSettings) -> np.ndarray:
+    file = f"{name}.bin"
+    if file not in entry.files:
+        raise DamagedIndexError(folder / file, "is not in the manifest")
+    rows, checksum = entry.files[file]
+    dtype, shape = _layout(name, settings)
+    return read_array(folder / file, dtype, (rows, *shape), checksum)
+
+
+def open_segment(folder: Path, entry: SegmentEntry, settings: IndexSettings) -> Segment:
+    """Open a sealed segment: small columns are read and checked, the sizes of the others compared.
+
+    Raises:
+        DamagedIndexError: a file is missing, has another size, or does not match its checksum.
+    """
+    wide = {"clip_codes", *POOL_COLUMNS}
+    columns = {name: _read_column(folder, entry, name, settings) for name in row_layout(settings) if name not in wide}
+    _check_counts(folder, columns, entry)
+    removed = None
+    if entry.removed:
+        rows, checksum = entry.files[entry.removed]
+        removed = read_array(folder / entry.removed, np.dtype("?"), (rows,), checksum)
+    segment = Segment(columns, settings, removed)
+    segment.entry, segment.folder = entry, folder
+    for name in (*POOL_COLUMNS, *segment.basis_names):
+        _check_size(folder / f"{name}.bin", entry, _layout(name, settings))
+    dtype, (dim,) = row_layout(settings)["clip_codes"]
+    segment._rows = RowFile(folder / "clip_codes.bin", dtype, entry.files["clip_codes.bin"][0], dim)
+    return segment
+
+
+def _check_size(path: Path, entry: SegmentEntry, layout: tuple[np.dtype[Any], tuple[int, ...]]) -> None:
+    expected = entry.files[path.name][0] * layout[0].itemsize * int(np.prod(layout[1], dtype=np.int64))
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise DamagedIndexError(path, "is missing") from error
+    if size != expected:
+        raise DamagedIndexError(path, f"has {size} bytes, expected {expected}")
+
+
+def _check_counts(folder: Path, columns: Columns, entry: SegmentEntry) -> None:
+    """Compare the per-video counts with the rows of each column: later arithmetic relies on them."""
+    for file, (rows, _) in entry.files.items():
+        name = file.removesuffix(".bin")
+        level = level_of(name) if name in columns or name in ("clip_codes", *POOL_COLUMNS) else None
+        if level and int(columns[f"{level}_count"].sum(dtype=np.int64)) != rows:
+            raise DamagedIndexError(folder / file, f"has {rows} rows, but the videos make another number")
+
+
+def write_segment(folder: Path, name: str, parts: Sequence[Segment], pools: Columns) -> SegmentEntry:
+    """Write the videos of `parts` that are not removed as one new segment, durably.
+
+    Args:
+        folder: of all segments.
+        name: of the new one.
+        parts: where the videos come from, in order.
+        pools: the pooled columns (and the basis) of those videos.
+    """
+    path = folder / name
+    path.mkdir(parents=True)
+    layout = row_layout(parts[0].settings)
+    files: dict[str, tuple[int, int]] = {}
+    for column in (*layout, *(_BASIS if _BASIS[0] in pools else ())):
+        if column == "clip_codes":
+            rows = sum(int(part.columns["clip_count"][~part.removed].sum()) for part in parts)
+            chunks: Iterable[memoryview] = (raw(chunk) for part in parts for chunk in live_codes(part))
+        else:
+            values = pools[column] if column in pools else np.concatenate([live(part, column) for part in parts])
+            rows, chunks = len(values), [raw(np.ascontiguousarray(values))]
+        files[f"{column}.bin"] = rows, write_file(path / f"{column}.bin", chunks)
+    sync_folder(path)
+    sync_folder(folder)
+    return SegmentEntry(name, files)
+
+
+def one_video(segment: Segment, row: int) -> Columns:
+    """Return the columns of one video, as the segment keeps them."""
+    columns = {}
+    for name in row_layout(segment.settings):
+        level = level_of(name)
+        counts = segment.columns[f"{level}_count"] if level else np.ones(segment.videos, dtype=np.int64)
+        begin = int(counts[:row].sum(dtype=np.int64))
+        end = begin + int(counts[row])
+        if name == "clip_codes":
+            columns[name] = segment.clip_codes([(begin, end)], [row])
+        else:
+            columns[name] = (segment.pools if name in POOL_COLUMNS else segment.columns)[name][begin:end]
+    return columns
+
+
+def live(segment: Segment, column: str) -> np.ndarray:
+    """Return the rows of a column that belong to videos not removed."""
+    level = level_of(column)
+    values = segment.pools[column] if column in POOL_COLUMNS else segment.columns[column]
+    return values[np.repeat(~segment.removed, segment.columns[f"{level}_count"]) if level else ~segment.removed]
+
+
+def live_codes(segment: Segment) -> Iterable[np.ndarray]:
+    """Yield the clip codes of the videos not removed, checked, in pieces of some 16 MiB."""
+    row_bytes = segment.settings.dim * row_layout(segment.settings)["clip_codes"][0].itemsize
+    ranges: list[tuple[int, int]] = []
+    owners: list[int] = []
+    size = 0
+    for row in np.flatnonzero(~segment.removed).tolist():
+        ranges.append((int(segment.clip_begins[row]), int(segment.clip_begins[row + 1])))
+        owners.append(row)
+        size += (ranges[-1][1] - ranges[-1][0]) * row_bytes
+        if size >= _CHUNK_BYTES:
+            yield segment.clip_codes(ranges, owners)
+            ranges, owners, size = [], [], 0
+    if ranges:
+        yield segment.clip_codes(ranges, owners)

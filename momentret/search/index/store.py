@@ -1,0 +1,306 @@
+"""The index as files: what is sealed, what is in the log, and the steps between, each of which may be the last.
+
+One process writes, under a lock; any number read. Segments never change, the manifest is replaced by renaming, and
+every change is in the log, synced, before it is acknowledged: whatever moment the process dies at, what the manifest
+and its log say is the index.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Literal
+
+from momentret.errors import ConfigError, DataError
+from momentret.search.index.basis import join_pools
+from momentret.search.index.columns import Columns, concatenate, pack, texts, unpack
+from momentret.search.index.disk import Lock, raw, sync_folder, write_file
+from momentret.search.index.errors import DamagedIndexError
+from momentret.search.index.log import PUT, REMOVE, Log, read_log
+from momentret.search.index.manifest import MANIFEST, Manifest, SegmentEntry, read_manifest, write_manifest
+from momentret.search.index.segment import Segment, open_segment, write_segment
+
+__all__ = ["Store"]
+
+Mode = Literal["r", "rw"]
+SEGMENTS = "segments"
+_FAN_OUT = 8
+_ATTEMPTS = 5
+logger = logging.getLogger(__name__)
+
+
+class Store:
+    """The segments of an index folder, and its log.
+
+    Args:
+        folder: of the index.
+        mode: ``"r"`` changes nothing, not even on disk; ``"rw"`` takes the lock.
+
+    Raises:
+        DamagedIndexError: a file is missing or is not what was written.
+        IndexLockedError: mode ``"rw"`` while another process writes.
+    """
+
+    def __init__(self, folder: Path, mode: Mode = "r") -> None:
+        self.folder, self.mode = folder, mode
+        read_manifest(folder)  # says so if this is no index, before a lock file is left in it
+        self._lock = Lock(folder / "lock") if mode == "rw" else None
+        self._log: Log | None = None
+        self.sealed: list[Segment] = []
+        try:
+            self._load()
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self) -> None:
+        for attempt in range(_ATTEMPTS):
+            self.manifest = read_manifest(self.folder)
+            try:
+                self._read_all()
+                break
+            except DamagedIndexError:
+                # a writer may have replaced the files between our reads: then the manifest is another one by now
+                if attempt + 1 == _ATTEMPTS or read_manifest(self.folder) == self.manifest:
+                    raise
+        if self.mode == "rw":
+            self._remove_leftovers()
+            self._log = Log(self.folder / self.manifest.log, self.log_size)
+
+    def _read_all(self) -> None:
+        known = {segment.entry.name: segment for segment in self.sealed if segment.entry in self.manifest.segments}
+        for segment in self.sealed:
+            segment.close() if segment.entry not in self.manifest.segments else segment.restore()
+        self.sealed, self.pending, self._place, self._memory = [], [], None, None
+        for entry in self.manifest.segments:
+            folder = self.folder / SEGMENTS / entry.name
+            self.sealed.append(known.get(entry.name) or open_segment(folder, entry, self.manifest.settings))
+        records, self.log_size = read_log(self.folder / self.manifest.log)
+        for kind, body in records:
+            if kind == PUT:
+                self._apply_put(unpack(body, self.manifest.settings))
+            else:
+                self._apply_remove(json.loads(body))
+
+    # what is there
+
+    @property
+    def place(self) -> dict[str, tuple[int, int]]:
+        """Map each video id to its segment (-1: in the log only) and its row there."""
+        if self._place is None:
+            self._place = {
+                name: (number, row)
+                for number, segment in enumerate(self.sealed)
+                for row, (name, removed) in enumerate(zip(segment.ids, segment.removed.tolist(), strict=True))
+                if not removed
+            }
+        return self._place
+
+    def segments(self) -> list[Segment]:
+        """Return the sealed segments and, last, the videos that are only in the log."""
+        if self._memory is None:
+            live = [columns for columns in self.pending if columns is not None]
+            self._memory = Segment(concatenate(live, self.manifest.settings), self.manifest.settings)
+        return [*self.sealed, *([self._memory] if self._memory.videos else [])]
+
+    def pending_columns(self, row: int) -> Columns:
+        """Return the columns of one video that is only in the log."""
+        columns = self.pending[row]
+        assert columns is not None
+        return columns
+
+    pending: list[Columns | None]
+    _place: dict[str, tuple[int, int]] | None
+    _memory: Segment | None = None
+
+    def _apply_put(self, columns: Columns) -> None:
+        name = texts(columns, "id")[0]
+        self._apply_remove([name] if name in self.place else [])
+        self.place[name] = (-1, len(self.pending))
+        self.pending.append(columns)
+        self._memory = None
+
+    def _apply_remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            number, row = self.place.pop(name)
+            if number < 0:
+                self.pending[row] = None
+            else:
+                self.sealed[number].removed[row] = True
+        self._memory = None
+
+    # changes
+
+    def _writer(self) -> Log:
+        if self._log is None:
+            raise ConfigError(f"index {str(self.folder)!r} was opened for reading; open it with mode='rw' to change it")
+        return self._log
+
+    def put(self, videos: Sequence[Columns]) -> None:
+        """Add videos, each in place of one with the same id; durable on return. All of them or, on an error, none."""
+        self._writer().append([(PUT, pack(columns)) for columns in videos])
+        for columns in videos:
+            self._apply_put(columns)
+        clips = sum(len(columns["clip_peak"]) for columns in self.pending if columns is not None)
+        if clips >= self.manifest.settings.seal_clips:
+            self.seal()
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove videos; durable on return.
+
+        Raises:
+            DataError: an id is not there; nothing is removed then.
+        """
+        log = self._writer()
+        for name in names:
+            if name not in self.place:
+                raise DataError(
+                    f"video {name!r} is not in index {str(self.folder)!r}; list the ids with stats or videos"
+                )
+        names = list(dict.fromkeys(names))
+        log.append([(REMOVE, json.dumps(names).encode())])
+        self._apply_remove(names)
+
+    def seal(self) -> None:
+        """Turn the log into a segment, joining it with neighbours of its size once there are eight of them."""
+        self._writer()
+        if self.log_is_empty:
+            return
+        new = [segment for segment in self.segments() if segment.entry is None]
+        joined = len(self.sealed) - _mergeable(self.sealed, sum(segment.clips for segment in new))
+        self._replace(joined, new)
+
+    def compact(self) -> None:
+        """Rewrite everything as one segment without the removed videos."""
+        self._writer()
+        if len(self.segments()) == 1 and self.sealed and not self.sealed[0].removed.any() and self.log_is_empty:
+            return
+        self._replace(0, [segment for segment in self.segments() if segment.entry is None])
+
+    @property
+    def log_is_empty(self) -> bool:
+        """Tell whether everything is in sealed segments."""
+        return not self.pending and not any(segment.removed_since_sealed for segment in self.sealed)
+
+    def _replace(self, first: int, new: list[Segment]) -> None:
+        """Write the segments from `first` on and the `new` ones as one, and make that the index."""
+        parts = [part for part in [*self.sealed[first:], *new] if not part.removed.all()]
+        generation = self.manifest.generation + 1
+        root, name = self.folder / SEGMENTS, f"{generation:08d}"
+        made = [root / name]
+        try:
+            entries = [_with_removed(root, segment, generation, made) for segment in self.sealed[:first]]
+            if parts:
+                entries.append(write_segment(root, name, parts, join_pools(parts)))
+            manifest = self.manifest.next(tuple(entries))
+            made.append(self.folder / manifest.log)
+            log = Log(self.folder / manifest.log)
+            try:
+                write_manifest(self.folder, manifest)
+            except BaseException:
+                log.close()
+                raise
+        except BaseException:
+            if read_manifest(self.folder) == self.manifest:
+                _discard(made)
+            else:  # the new manifest is in force, only its sync failed: what we hold in memory is the old one
+                self.close()
+            raise
+        self._adopt(manifest, log, first, bool(parts))
+
+    def _adopt(self, manifest: Manifest, log: Log, kept: int, added: bool) -> None:
+        """Go on with the manifest that is in force now."""
+        for segment in self.sealed[kept:]:
+            segment.close()
+        self.sealed = self.sealed[:kept]
+        for segment, entry in zip(self.sealed, manifest.segments, strict=False):
+            segment.seal_removed(entry)
+        self._writer().close()
+        self.manifest, self._log = manifest, log
+        self.pending, self._memory, self._place = [], None, None
+        if added:
+            entry = manifest.segments[-1]
+            self.sealed.append(open_segment(self.folder / SEGMENTS / entry.name, entry, manifest.settings))
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        """Delete files of ours that the manifest does not name: from before it, or from a process that died."""
+        segments = {entry.name: entry for entry in self.manifest.segments}
+        stale = [path for path in self.folder.glob("log-*.wal") if path.name != self.manifest.log]
+        stale += self.folder.glob(f".{MANIFEST}.*.tmp")
+        for path in (self.folder / SEGMENTS).iterdir():
+            entry = segments.get(path.name)
+            files = path.glob("*.bin") if entry else ()
+            stale += [file for file in files if entry and file.name not in entry.files] if entry else [path]
+        _discard(stale)
+
+    def refresh(self) -> bool:
+        """Read what another process has written since; returns whether anything changed."""
+        manifest = read_manifest(self.folder)
+        try:
+            size = (self.folder / manifest.log).stat().st_size
+        except FileNotFoundError:
+            size = -1
+        if self.mode == "rw" or (manifest == self.manifest and size == self.log_size):
+            return False
+        self._load()
+        return True
+
+    def close(self) -> None:
+        """Close the files and give up the lock; nothing is lost if this is never called."""
+        for segment in self.sealed:
+            segment.close()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        if self._lock is not None:
+            self._lock.release()
+
+
+def create_store(folder: Path, manifest: Manifest) -> None:
+    """Make the files of an empty index in a folder that is missing or empty."""
+    (folder / SEGMENTS).mkdir(parents=True)
+    Log(folder / manifest.log).close()
+    sync_folder(folder)
+    write_manifest(folder, manifest)
+
+
+def _mergeable(sealed: Sequence[Segment], clips: int) -> int:
+    """Count the last segments to join with a new one of `clips`: wherever eight in a row are of about one size."""
+    joined = 0
+    while True:
+        limit = _FAN_OUT * max(clips, 1)
+        sizes = [segment.clips for segment in sealed[: len(sealed) - joined]]
+        run = list(takewhile(limit.__gt__, reversed(sizes)))
+        if len(run) + 1 < _FAN_OUT:
+            return joined
+        joined += len(run)
+        clips += sum(run)
+
+
+def _with_removed(root: Path, segment: Segment, generation: int, made: list[Path]) -> SegmentEntry:
+    """Write which videos of a segment are removed, if that has changed, and return its new entry."""
+    entry = segment.entry
+    assert entry is not None
+    if not segment.removed_since_sealed:
+        return entry
+    name = f"removed_{generation:08d}.bin"
+    made.append(root / entry.name / name)
+    files = {file: value for file, value in entry.files.items() if file != entry.removed}
+    files[name] = len(segment.removed), write_file(root / entry.name / name, [raw(segment.removed)])
+    sync_folder(root / entry.name)
+    return replace(entry, files=files, removed=name)
+
+
+def _discard(paths: Iterable[Path]) -> None:
+    """Remove files and folders of ours; what cannot be removed now is removed when the index is next written."""
+    for path in paths:
+        try:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("%s could not be removed: %s", path, error.strerror)
