@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from momentret.errors import MomentretError as MomentretError
+    from momentret.features import FeatureConfig as FeatureConfig
+    from momentret.features import FeatureStore as FeatureStore
+    from momentret.features import open_store as open_store
+    from momentret.predict import Predictor as Predictor
     from momentret.records import Annotation as Annotation
     from momentret.records import Moment as Moment
     from momentret.records import Prediction as Prediction
 
 _HOMES = {
     "Annotation": "records",
+    "FeatureConfig": "features",
+    "FeatureStore": "features",
     "Moment": "records",
     "MomentretError": "errors",
     "Prediction": "records",
+    "Predictor": "predict",
+    "open_store": "features",
 }
 
 __all__ = sorted(_HOMES)

@@ -1,0 +1,5 @@
+"""(video features, query) -> Prediction: the only inference path."""
+
+from momentret.predict.predictor import Predictor
+
+__all__ = ["Predictor"]
