@@ -1,0 +1,227 @@
+"""What one training run is made of: the dataclasses behind the YAML files in `configs/`, and how they are read.
+
+A recipe is complete: no inheritance between files. The model is the one top-level key that is a name of
+`momentret.models.MODELS`; everything else is the same for all models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any, NoReturn, get_type_hints
+
+from jsonargparse import ArgumentParser, Namespace
+
+from momentret.config import nearest
+from momentret.datasets import DATASETS
+from momentret.datasets.targets import TargetConfig
+from momentret.errors import ConfigError
+from momentret.features import FeatureConfig
+from momentret.inputs import InputConfig
+from momentret.models import MODELS
+from momentret.postprocess import PostprocessConfig
+
+__all__ = ["AnnotationFiles", "DataConfig", "RunConfig", "TrainConfig", "parse_run"]
+
+SELECTIONS = ("val", "held_out", "test")
+
+
+@dataclass
+class AnnotationFiles:
+    """Where the ground truth lies."""
+
+    train: Path
+    val: Path | None = None
+    """The split that selects the best checkpoint, if the data set has one."""
+    test: Path | None = None
+    """Scored once, with the selected checkpoint, when the run is over."""
+    durations: list[Path] = field(default_factory=list)
+    """Video durations, for formats that lack them (Charades-STA text files)."""
+
+
+@dataclass
+class DataConfig:
+    """Annotations, features, and how both become inputs and targets."""
+
+    dataset: str
+    """A name of `momentret.datasets.DATASETS`."""
+    annotations: AnnotationFiles
+    features: FeatureConfig
+    inputs: InputConfig = field(default_factory=InputConfig)
+    targets: TargetConfig = field(default_factory=TargetConfig)
+    clip_length: float = 2.0
+    """Seconds per feature row."""
+    text_dropout: float = 0.0
+    """Share of a training query's tokens set to zero, in [0, 1)."""
+    train_share: float = 1.0
+    """First fraction of the training annotations that is used, in (0, 1]."""
+    select_on: str = "val"
+    """``val``; ``held_out``: a tenth of the training videos, for sets without a validation split; ``test``: what the
+    literature often does, needs `allow_test_selection` and is stamped on the report."""
+    held_out_share: float = 0.1
+    """Share of the training videos kept out with ``select_on: held_out``."""
+    allow_test_selection: bool = False
+    """Say yes to choosing the checkpoint on the split that is reported."""
+
+    def __post_init__(self) -> None:
+        if self.dataset not in DATASETS:
+            raise ConfigError(f"data.dataset {self.dataset!r} is unknown{nearest(self.dataset, list(DATASETS))}")
+        if self.select_on not in SELECTIONS:
+            raise ConfigError(f"data.select_on is {self.select_on!r}, expected one of {', '.join(SELECTIONS)}")
+        if self.select_on == "test" and not self.allow_test_selection:
+            raise ConfigError(
+                "data.select_on is 'test': choosing a checkpoint on the test split makes its number meaningless; use "
+                "'held_out', or set data.allow_test_selection: true and the report will say so"
+            )
+        if self.select_on != "held_out" and getattr(self.annotations, self.select_on) is None:
+            raise ConfigError(
+                f"data.select_on is {self.select_on!r} but data.annotations.{self.select_on} is not given"
+            )
+        if not 0 < self.train_share <= 1:
+            raise ConfigError(f"data.train_share is {self.train_share}, expected a share in (0, 1]")
+        if not 0 <= self.text_dropout < 1:
+            raise ConfigError(f"data.text_dropout is {self.text_dropout}, expected a share in [0, 1)")
+        if self.clip_length <= 0:
+            raise ConfigError(f"data.clip_length is {self.clip_length}, expected seconds above 0")
+
+
+@dataclass
+class TrainConfig:
+    """Optimisation, validation and what is kept."""
+
+    epochs: int = 200
+    batch_size: int = 32
+    lr: float = 1e-4
+    weight_decay: float = 1e-4
+    lr_drop: int = 400
+    """Epochs after which the learning rate is divided by ten, again and again."""
+    grad_clip: float = 0.1
+    """Largest L2 norm of the whole gradient."""
+    precision: str = "32-true"
+    """``32-true``, or ``bf16-mixed``."""
+    seed: int = 2018
+    eval_every: int = 5
+    """Epochs between validations; the last epoch is always validated."""
+    eval_batch_size: int = 100
+    patience: int | None = None
+    """Stop after so many validations without a better one. None: never."""
+    keep_every: int | None = None
+    """Epochs between extra checkpoints that are kept."""
+    init_from: Path | None = None
+    """A checkpoint whose weights training starts from (fine-tuning): optimiser and epochs start afresh."""
+    workers: int = 0
+    """Processes that read ahead; a packed store needs none."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    threads: int | None = None
+    """CPU threads of one operation; None leaves torch's choice. More than one changes the last bits of a result."""
+    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """Any of ``tensorboard``, ``wandb`` (if installed). ``history.csv`` is always written."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "eval_every", "eval_batch_size", "lr_drop"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} is {getattr(self, name)}, expected at least 1")
+        if self.precision not in ("32-true", "bf16-mixed"):
+            raise ConfigError(f"train.precision is {self.precision!r}, expected '32-true' or 'bf16-mixed'")
+        for name in self.loggers:
+            if name not in ("tensorboard", "wandb"):
+                raise ConfigError(f"train.loggers names {name!r}{nearest(name, ['tensorboard', 'wandb'])}")
+
+
+@dataclass
+class RunConfig:
+    """One complete run."""
+
+    output: Path
+    """The run's folder."""
+    model_name: str
+    model: Any
+    """The config dataclass of `MODELS[model_name]`."""
+    data: DataConfig
+    train: TrainConfig
+    postprocess: PostprocessConfig
+    text: str
+    """The resolved YAML, as saved beside the checkpoints."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values that make up the run, for comparison and for the checkpoint."""
+        values = {"data": asdict(self.data), "train": asdict(self.train), "postprocess": asdict(self.postprocess)}
+        return {self.model_name: asdict(self.model), **values}
+
+
+class _Parser(ArgumentParser):
+    """jsonargparse's parser with our errors in place of an exit."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        unknown = re.search(
+            r"Option '([^']+)' is not accepted|unrecognized arguments: -*([^\s=]+)|does not accept option '([^']+)'",
+            message,
+        )
+        told = re.search(r"unknown key '.*", message)  # by this parser, about a key inside the model's
+        if told is not None:
+            message = told.group()
+        elif unknown is not None:
+            key = next(filter(None, unknown.groups()))
+            message = f"unknown key {key!r}{nearest(key, _known_keys())}"
+        raise ConfigError(message) from ex
+
+
+def _known_keys() -> list[str]:
+    """Return every key of a recipe, dotted from the top and, as YAML shows them, alone."""
+    roots = {"data": DataConfig, "train": TrainConfig, "postprocess": PostprocessConfig}
+    roots.update({name: config for name, (config, _) in MODELS.items()})
+    dotted = ["output", *roots]
+    for name, config in roots.items():
+        dotted += [f"{name}.{key}" for key in _field_names(config)]
+    return dotted + [key.rsplit(".", 1)[-1] for key in dotted if "." in key]
+
+
+def _field_names(config: Any) -> Iterator[str]:
+    for name, kind in get_type_hints(config).items():
+        yield name
+        if is_dataclass(kind):
+            yield from (f"{name}.{inner}" for inner in _field_names(kind))
+
+
+def _parser() -> ArgumentParser:
+    parser = _Parser(prog="momentret train", exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="a recipe: configs/<dataset>/<model>.yaml")
+    parser.add_argument("--output", type=Path, help="the run's folder")
+    for name, (config, _) in MODELS.items():
+        parser.add_argument(f"--{name}", type=config | None, default=None, help=f"train {name}, with these options")
+    parser.add_argument("--data", type=DataConfig)
+    parser.add_argument("--train", type=TrainConfig, default=TrainConfig())
+    parser.add_argument("--postprocess", type=PostprocessConfig, default=PostprocessConfig())
+    return parser
+
+
+def parse_run(arguments: Sequence[str]) -> RunConfig:
+    """Read a run from ``--config FILE`` and dotted overrides.
+
+    Args:
+        arguments: as on the command line; ``--print_config`` prints the resolved YAML and exits.
+
+    Raises:
+        ConfigError: an unknown key (the nearest known one is named), a value of the wrong type, a missing one, or a
+            combination that cannot be carried out.
+    """
+    parser = _parser()
+    values: Namespace = parser.parse_args(list(arguments))
+    run = parser.instantiate(values)
+    chosen = [name for name in MODELS if run[name] is not None]
+    if len(chosen) != 1:
+        raise ConfigError(f"a run trains one model: give exactly one of the keys {', '.join(MODELS)}")
+    if run.output is None:
+        raise ConfigError("the run's folder is not given: set output in the recipe or pass --output DIR")
+    return RunConfig(
+        output=run.output,
+        model_name=chosen[0],
+        model=run[chosen[0]],
+        data=run.data,
+        train=run.train,
+        postprocess=run.postprocess,
+        text=parser.dump(values.clone(with_meta=False), skip_unset=False),
+    )

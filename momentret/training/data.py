@@ -1,0 +1,100 @@
+"""The DataModule: which annotations train, select and report, and the loaders over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from momentret.datasets import read_annotations
+from momentret.datasets.examples import EpochSampler, Examples
+from momentret.datasets.splits import hold_out
+from momentret.errors import FeatureError
+from momentret.features import FeatureStore, open_store
+from momentret.inputs import Batch, collate, to_device
+from momentret.records import Annotation
+from momentret.training.config import DataConfig, TrainConfig
+
+__all__ = ["MomentData"]
+
+
+class MomentData(LightningDataModule):
+    """Reads the splits of one run; constructed without I/O, filled by `setup`."""
+
+    train: list[Annotation]
+    selection: list[Annotation]
+    """What chooses the best checkpoint."""
+    test: list[Annotation]
+    """Scored once with the chosen checkpoint; may be empty."""
+    store: FeatureStore
+
+    def __init__(self, data: DataConfig, train: TrainConfig) -> None:
+        super().__init__()
+        self.data, self.config = data, train
+        self._ready = False
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read annotations and open the features; every missing file is known before the first step."""
+        if self._ready:
+            return
+        data = self.data
+        self.train = self._read(data.annotations.train)
+        self.train = self.train[: int(len(self.train) * data.train_share)] or self.train[:1]
+        self.test = self._read(data.annotations.test) if data.annotations.test else []
+        if data.select_on == "held_out":
+            self.train, self.selection = hold_out(self.train, data.held_out_share)
+        else:
+            self.selection = self.test if data.select_on == "test" else self._read(data.annotations.val)
+        self.store = open_store(data.features)
+        _require_features(self.store, [*self.train, *self.selection, *self.test])
+        self._ready = True
+
+    def _read(self, path: Path | None) -> list[Annotation]:
+        assert path is not None
+        return read_annotations(path, self.data.dataset, durations=self.data.annotations.durations)
+
+    def train_dataloader(self) -> DataLoader[dict[str, object]]:
+        examples = self._examples(self.train, text_dropout=self.data.text_dropout)
+        sampler = EpochSampler(len(examples), self.config.seed)
+        return self._loader(examples, sampler, self.config.batch_size)
+
+    def val_dataloader(self) -> DataLoader[dict[str, object]]:
+        examples = self._examples(self.selection, text_dropout=0.0)
+        sampler = EpochSampler(len(examples), self.config.seed, shuffle=False)
+        return self._loader(examples, sampler, self.config.eval_batch_size)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return to_device(batch, device)
+
+    def _examples(self, annotations: list[Annotation], text_dropout: float) -> Examples:
+        data = self.data
+        return Examples(
+            annotations,
+            self.store,
+            data.inputs,
+            data.targets,
+            clip_length=data.clip_length,
+            text_dropout=text_dropout,
+            seed=self.config.seed,
+        )
+
+    def _loader(self, examples: Examples, sampler: EpochSampler, size: int) -> DataLoader[dict[str, object]]:
+        return DataLoader(
+            examples,
+            batch_size=size,
+            sampler=sampler,
+            collate_fn=collate,
+            num_workers=self.config.workers,
+            persistent_workers=self.config.workers > 0,
+            pin_memory=self.config.device == "cuda",
+        )
+
+
+def _require_features(store: FeatureStore, annotations: list[Annotation]) -> None:
+    """Refuse to start when features are missing: the first five and the count."""
+    missing = store.missing({a.video_id for a in annotations}, {str(a.query_id) for a in annotations})
+    if missing:
+        names = ", ".join(missing[:5])
+        raise FeatureError(f"{len(missing)} feature files are missing: {names}{' ...' if len(missing) > 5 else ''}")

@@ -1,0 +1,86 @@
+"""Recipes: every one in `configs/` is whole, and mistakes are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from momentret.errors import ConfigError
+from momentret.models import MODELS
+from momentret.training.config import RunConfig, parse_run
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = sorted(CONFIGS.rglob("*.yaml"))
+TINY = CONFIGS / "tiny.yaml"
+
+
+def parse(*overrides: str, recipe: Path = TINY) -> RunConfig:
+    return parse_run(["--config", str(recipe), *overrides])
+
+
+def test_there_are_recipes() -> None:
+    assert len(RECIPES) >= 5
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_recipe_builds_its_model(recipe: Path) -> None:
+    run = parse(recipe=recipe)
+    model = MODELS[run.model_name][1](run.model)
+    assert isinstance(model, torch.nn.Module)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_recipe_says_how_it_is_run(recipe: Path) -> None:
+    assert f"momentret train --config configs/{recipe.relative_to(CONFIGS)}" in recipe.read_text()
+
+
+def test_dotted_options_override_the_recipe() -> None:
+    run = parse("--train.epochs", "7", "--data.features.root", "elsewhere", "--moment_detr.hidden_dim", "16")
+    assert (run.train.epochs, str(run.data.features.root), run.model.hidden_dim) == (7, "elsewhere", 16)
+
+
+def test_the_saved_recipe_reads_back_as_the_same_run(tmp_path: Path) -> None:
+    run = parse("--train.epochs", "7")
+    (tmp_path / "config.yaml").write_text(run.text)
+    assert parse(recipe=tmp_path / "config.yaml").to_dict() == run.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--train.epoch=3", "unknown key 'train.epoch', did you mean 'train.epochs'"),
+        ("--data.features.rot=x", "did you mean 'data.features.root'"),
+        ("--moment_detr.hiden_dim=3", "did you mean '.*hidden_dim'"),
+        ("--train.epochs=many", "train.epochs"),
+        ("--train.epochs=0", "train.epochs is 0"),
+        ("--train.precision=16", "bf16-mixed"),
+        ("--data.dataset=qvhighlight", "did you mean 'qvhighlights'"),
+        ("--data.select_on=test", "allow_test_selection"),
+        ("--data.inputs.max_clips=0", "max_clips"),
+        ("--train.loggers=[tensorbord]", "did you mean 'tensorboard'"),
+    ],
+)
+def test_a_mistake_is_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(override)
+
+
+def test_an_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(TINY.read_text().replace("epochs:", "epoch:"))
+    with pytest.raises(ConfigError, match=r"unknown key '.*epoch', did you mean"):
+        parse(recipe=path)
+
+
+def test_a_recipe_without_a_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(TINY.read_text().replace("\nmoment_detr:", "\nmoment_dert:"))
+    with pytest.raises(ConfigError, match=r"moment_dert.*did you mean 'moment_detr"):
+        parse(recipe=path)
+
+
+def test_a_missing_recipe_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        parse(recipe=Path("nowhere.yaml"))
