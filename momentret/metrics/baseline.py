@@ -9,14 +9,30 @@ from __future__ import annotations
 
 import numpy as np
 
+from momentret.metrics.report import score
 from momentret.metrics.submission import MAX_WINDOWS, Submission
 from momentret.metrics.truth import GroundTruth
 from momentret.spans import iou
 
-__all__ = ["answer_blindly", "fit_fractions"]
+__all__ = ["answer_blindly", "fit_fractions", "score_blindly"]
 
 STEPS = 20
 """Candidate windows begin and end at multiples of 1/20 of the duration: 210 of them."""
+
+
+def score_blindly(truth: GroundTruth, fitted_on: GroundTruth, *, inclusive: bool = True) -> dict[str, float | None]:
+    """Return the headline metrics of the blind baseline.
+
+    Args:
+        truth: what is scored.
+        fitted_on: where true windows are looked up: the training set, or `truth` itself for an optimistic bound.
+        inclusive: as in `report.evaluate`.
+    """
+    fractions = fit_fractions(fitted_on) if truth.rules.ranges else None
+    # Strict scoring gives constant saliency 0; here its chance level is the point.
+    blind = score(answer_blindly(truth, fractions), truth, legacy=True, inclusive=inclusive)
+    brief: dict[str, float | None] = blind.report["brief"]
+    return brief
 
 
 def fit_fractions(truth: GroundTruth) -> np.ndarray:

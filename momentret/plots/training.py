@@ -15,16 +15,19 @@ __all__ = ["plot_comparison", "plot_training"]
 Curve = Sequence[tuple[int, float]]
 
 
-def plot_training(path: Path, losses: Mapping[str, Curve], metrics: Mapping[str, Curve], title: str) -> None:
+def plot_training(
+    path: Path, losses: Mapping[str, Curve], metrics: Mapping[str, Curve], blind: Mapping[str, float], title: str
+) -> None:
     """Draw losses over epochs on the left and validation metrics on the right.
 
     Args:
         path: the PNG.
         losses: by name, ``(epoch, value)`` points.
         metrics: by name, ``(epoch, percent)`` points; the best of each is marked.
+        blind: by the same names, what an answer that sees neither video nor text reaches; dashed.
         title: above both.
     """
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(14, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, curve in losses.items():
         left.plot(*zip(*curve, strict=True), label=name, marker="." if len(curve) < 30 else None)
@@ -33,11 +36,13 @@ def plot_training(path: Path, losses: Mapping[str, Curve], metrics: Mapping[str,
         epochs, values = zip(*curve, strict=True)
         (line,) = right.plot(epochs, values, label=f"{name} (best {max(values):.2f})", marker=".")
         right.plot(epochs[values.index(max(values))], max(values), "o", color=line.get_color())
-    right.set(xlabel="epoch", ylabel="percent", title="validation")
+        if name in blind:
+            right.axhline(blind[name], color=line.get_color(), linestyle="--", linewidth=0.8, alpha=0.7)
+    right.set(xlabel="epoch", ylabel="percent", title="validation (dashed: blind baseline)", ylim=(0, None))
     for axes, curves in ((left, losses), (right, metrics)):
         axes.grid(alpha=0.3)
         if curves:
-            axes.legend(fontsize="small")
+            axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle(title)
     _save(figure, path)
 

@@ -20,7 +20,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from momentret.features import StoreManifest
 from momentret.files import atomic_write, write_json
-from momentret.metrics import evaluate
+from momentret.metrics import GroundTruth, evaluate, find_rules
+from momentret.metrics.baseline import score_blindly
 from momentret.models.checkpoint import save_checkpoint
 from momentret.plots.training import plot_training
 from momentret.predict import Predictor
@@ -33,6 +34,7 @@ __all__ = ["ResumeIO", "RunFolder", "report_split"]
 log = logging.getLogger(__name__)
 
 SELECTION = ("MR-full-mAP", "mAP")  # what the best checkpoint is best in: the first that the data set's report has
+DRAWN = (*SELECTION, "MR-full-R1@0.5", "MR-full-R1@0.7", "HL-min-VeryGood-mAP", "HL-min-VeryGood-Hit1")
 
 
 class ResumeIO(TorchCheckpointIO):
@@ -55,6 +57,10 @@ class RunFolder(Callback):
         self.best, self.stale = float("-inf"), 0
         self.history: list[dict[str, float]] = []
         self._metrics: dict[str, float] = {}
+        self._blind: dict[str, float] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._blind = blind_baseline(self.run.data.dataset, self.data.selection, self.data.train)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "stale": self.stale, "history": self.history}
@@ -70,6 +76,7 @@ class RunFolder(Callback):
         predictor = self._predictor(pl_module)
         predictions = predictor.predict(self.data.selection, self.data.store)
         report = report_split(self.run, self.data.selection, predictions, self.run.data.select_on)
+        report["blind"] = self._blind
         self._metrics = {name: value for name, value in report["brief"].items() if value is not None}
         score = next(self._metrics[name] for name in SELECTION if name in self._metrics)
         self._write("last", trainer, pl_module, predictions, report)
@@ -135,8 +142,15 @@ class RunFolder(Callback):
             writer.writerows(self.history)
         curves = {name: [(int(row["epoch"]), row[name]) for row in self.history if name in row] for name in columns[1:]}
         losses = {name: curve for name, curve in curves.items() if name in ("train/loss", "val/loss")}
-        metrics = {name: curve for name, curve in curves.items() if "/" not in name}
-        plot_training(self.folder / "curves.png", losses, metrics, f"{self.run.model_name} on {self.run.data.dataset}")
+        metrics = {name: curves[name] for name in DRAWN if name in curves}
+        title = f"{self.run.model_name} on {self.run.data.dataset}"
+        plot_training(self.folder / "curves.png", losses, metrics, self._blind, title)
+
+
+def blind_baseline(dataset: str, annotations: list[Annotation], train: list[Annotation]) -> dict[str, float]:
+    """Return the headline metrics of an answer that knows where windows lie in training, and nothing else."""
+    truth, fitted_on = (GroundTruth.of(part, find_rules(dataset)) for part in (annotations, train))
+    return {name: value for name, value in score_blindly(truth, fitted_on).items() if value is not None}
 
 
 def checkpoint_fields(run: RunConfig, manifest: StoreManifest, epoch: int) -> dict[str, Any]:
