@@ -60,6 +60,8 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our stdout went away: not an error
         return 0
+    except SystemExit as stop:  # a parser inside a verb: --print_config, --help
+        return stop.code if isinstance(stop.code, int) else 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", 1)
@@ -80,7 +82,14 @@ def main() -> None:
 
 
 # verbs
-from momentret.cli import data, features  # noqa: E402
+from momentret.cli import checkpoint, data, features  # noqa: E402
+from momentret.cli.evaluate import evaluate  # noqa: E402
+from momentret.cli.predict import predict  # noqa: E402
+from momentret.cli.train import train  # noqa: E402
 
-app.add_typer(features.app, name="features")
 app.add_typer(data.app, name="data")
+app.add_typer(features.app, name="features")
+app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
+app.command("evaluate")(evaluate)
+app.command("predict")(predict)
+app.add_typer(checkpoint.app, name="checkpoint")
