@@ -3,6 +3,7 @@
 from momentret.search.index.corpus import CorpusIndex, IndexStats
 from momentret.search.index.errors import DamagedIndexError, IndexLockedError
 from momentret.search.index.filters import Changes, Filter, SeenFile, changes
+from momentret.search.index.search import Hit, SearchOptions, SearchResult
 from momentret.search.index.settings import IndexSettings, Video
 
 __all__ = [
@@ -10,9 +11,12 @@ __all__ = [
     "CorpusIndex",
     "DamagedIndexError",
     "Filter",
+    "Hit",
     "IndexLockedError",
     "IndexSettings",
     "IndexStats",
+    "SearchOptions",
+    "SearchResult",
     "SeenFile",
     "Video",
     "changes",

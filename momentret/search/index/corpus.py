@@ -16,6 +16,7 @@ from momentret.search.index.codes import decode
 from momentret.search.index.columns import Columns, describe, encode_video
 from momentret.search.index.filters import Changes, SeenFile, changes
 from momentret.search.index.manifest import Manifest
+from momentret.search.index.search import SearchOptions, SearchResult, search_segments, unit_tokens
 from momentret.search.index.segment import Segment
 from momentret.search.index.settings import IndexSettings, Video
 from momentret.search.index.store import Mode, Store, create_store
@@ -186,6 +187,31 @@ class CorpusIndex:
     def refresh(self) -> bool:
         """See what another process has written since; returns whether anything changed."""
         return self._store.refresh()
+
+    # searching
+
+    def search(
+        self, tokens: np.ndarray, sentence: np.ndarray | None = None, options: SearchOptions | None = None
+    ) -> SearchResult:
+        """Find the moments that a text describes.
+
+        Args:
+            tokens: ``(T, D)``: vectors of the text's words or phrases; any length, none zero.
+            sentence: ``(D,)``: the vector of the whole text, which counts as one more token.
+            options: how to search.
+
+        Raises:
+            DamagedIndexError: a file that is needed is not what was written.
+            ValueError: the query does not fit the index.
+        """
+        return self.search_batch([(tokens, sentence)], options)[0]
+
+    def search_batch(
+        self, queries: Sequence[tuple[np.ndarray, np.ndarray | None]], options: SearchOptions | None = None
+    ) -> list[SearchResult]:
+        """Search for several texts at once: the same results as one by one, for less work."""
+        rows = [unit_tokens(tokens, sentence, self.settings.dim) for tokens, sentence in queries]
+        return search_segments(self._store.segments(), rows, options or SearchOptions())
 
     # looking
 

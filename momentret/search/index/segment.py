@@ -40,6 +40,7 @@ class Segment:
         self.folder: Path | None = None
         self._rows: RowFile | None = None
         self._checked = np.zeros(self.videos, dtype=bool)
+        self.neighbours: dict[str, Any] = {}
 
     @property
     def videos(self) -> int:

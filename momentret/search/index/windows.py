@@ -1,0 +1,97 @@
+"""The second stage: score all windows of some runs of clips exactly, and pick the best ones of each video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from momentret.search.chamfer import window_scores
+from momentret.search.index.segment import Segment
+
+__all__ = ["Run", "Windows", "pick", "score_runs"]
+
+_CHUNK = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Clips `begin` to `end` of one video of a segment."""
+
+    video: int
+    """Row of the video in its segment."""
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The windows of one run, scored."""
+
+    run: Run
+    scores: np.ndarray
+    """``(W, n)``: row w, column i is the window of ``lengths[w]`` clips from clip ``run.begin + i`` on; -inf: none."""
+    product: np.ndarray
+    """``(T, n)``: tokens x clips."""
+
+
+def clip_products(query: np.ndarray, segment: Segment, runs: Sequence[Run]) -> np.ndarray:
+    """Return tokens x clips ``(T, L)`` of all runs, one after the other."""
+    begins = segment.clip_begins
+    ranges = [(int(begins[run.video]) + run.begin, int(begins[run.video]) + run.end) for run in runs]
+    codes = segment.clip_codes(ranges, (run.video for run in runs))
+    out = np.empty((len(query), len(codes)), dtype=np.float32)
+    for begin in range(0, len(codes), _CHUNK):
+        out[:, begin : begin + _CHUNK] = query @ codes[begin : begin + _CHUNK].astype(np.float32).T
+    out *= np.concatenate([segment.clip_scale(begin, end) for begin, end in ranges])
+    return out
+
+
+def score_runs(query: np.ndarray, segment: Segment, runs: Sequence[Run], lengths: Sequence[int]) -> list[Windows]:
+    """Score every window of every run.
+
+    Args:
+        query: ``(T, D)`` unit rows.
+        segment: that the runs are of.
+        runs: of clips; windows stay within one.
+        lengths: of the windows in clips, ascending.
+    """
+    if not runs:
+        return []
+    product = clip_products(query, segment, runs)
+    sizes = np.array([run.end - run.begin for run in runs])
+    scores = window_scores(product, sizes, lengths)
+    ends = np.cumsum(sizes).tolist()
+    return [
+        Windows(run, scores[:, begin:end], product[:, begin:end])
+        for run, begin, end in zip(runs, [0, *ends], ends, strict=False)
+    ]
+
+
+def pick(
+    windows: Sequence[Windows], lengths: Sequence[int], count: int, overlap: float
+) -> list[tuple[float, int, int, np.ndarray]]:
+    """Return the best windows ``(score, first clip, last clip, tokens x clips)`` of one video, best first.
+
+    Args:
+        windows: of runs of that video.
+        lengths: of the windows.
+        count: how many at most.
+        overlap: a window whose intersection over union with a better one exceeds this is dropped.
+    """
+    scores = np.concatenate([part.scores for part in windows], axis=1).copy()
+    first = np.concatenate([np.arange(part.run.begin, part.run.end) for part in windows])[None, :]
+    last_of_run = np.concatenate([np.full(part.scores.shape[1], part.run.end) for part in windows])[None, :]
+    end = np.minimum(first + np.array(lengths)[:, None], last_of_run)  # (W, n); a short video's window ends with it
+    product = np.concatenate([part.product for part in windows], axis=1)
+    found: list[tuple[float, int, int, np.ndarray]] = []
+    while len(found) < count and scores.max(initial=-np.inf) > -np.inf:
+        row, column = np.unravel_index(int(scores.argmax()), scores.shape)
+        begin, stop = int(first[0, column]), int(end[row, column])
+        found.append((float(scores[row, column]), begin, stop - 1, product[:, column : column + stop - begin]))
+        inner = np.minimum(end, stop) - np.maximum(first, begin)
+        union = (end - first) + (stop - begin) - inner
+        scores[inner > overlap * union] = -np.inf
+        scores[row, column] = -np.inf
+    return found

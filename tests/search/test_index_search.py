@@ -1,0 +1,321 @@
+"""Searching against a plain loop over every window of every video; two stages, exact, and with proof."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from momentret.errors import MomentretError
+from momentret.search.chamfer import alignment, chamfer_cost
+from momentret.search.index import CorpusIndex, Filter, Hit, SearchOptions, Video, basis, proposals
+from momentret.search.index.first_stage import pooled_scores, sieve, video_bounds
+from tests.search.corpus import DIM, build, clips_of, unit
+
+LENGTHS = (1, 2, 3, 5, 8)
+
+
+def query_of(number: int, video: int, noise: float = 0.3, tokens: int = 5) -> np.ndarray:
+    """Return tokens that are noisy copies of some neighbouring clips of a video."""
+    rng = np.random.default_rng(1000 + number)
+    clips = clips_of(video)
+    begin = int(rng.integers(len(clips)))
+    near = clips[begin : begin + 4]
+    return unit(near[rng.integers(len(near), size=tokens)] + noise * rng.normal(size=(tokens, DIM)) / np.sqrt(DIM))
+
+
+def overlap(a: tuple[int, int], b: tuple[int, int]) -> float:
+    inner = max(0, min(a[1], b[1]) - max(a[0], b[0]))
+    return inner / ((a[1] - a[0]) + (b[1] - b[0]) - inner)
+
+
+def plain_search(index: CorpusIndex, query: np.ndarray, options: SearchOptions) -> list[tuple[str, int, int, float]]:
+    """Return ``(video id, first clip, end clip, score)`` by loops alone."""
+    found = []
+    for video in index.videos():
+        similarities = query @ index.clips(video.video_id).T
+        clips = similarities.shape[1]
+        windows = [(b, b + n) for n in options.lengths for b in range(clips - n + 1)] or [(0, clips)]
+        scored = sorted(((sum(alignment(similarities[:, b:e])), (b, e)) for b, e in windows), reverse=True)
+        kept: list[tuple[int, int]] = []
+        for score, window in scored:
+            if len(kept) < options.per_video and all(overlap(window, other) <= options.overlap for other in kept):
+                kept.append(window)
+                found.append((video.video_id, *window, score))
+    return sorted(found, key=lambda hit: -hit[3])[: options.top]
+
+
+def as_rows(hits: tuple[Hit, ...]) -> list[tuple[str, int, int]]:
+    return [(hit.video.video_id, round(hit.start / 2), round(hit.end / 2)) for hit in hits]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> CorpusIndex:
+    """Sixty videos in several segments and the log, some removed."""
+    index = build(tmp_path_factory.mktemp("corpus") / "i", range(60), seal_clips=400, chapter_clips=12)
+    index.remove(["v7", "v59"])
+    assert index.stats().segments > 1
+    assert index.stats().unsealed > 0
+    return index
+
+
+@pytest.mark.parametrize("per_video", [1, 3])
+@pytest.mark.parametrize("number", range(6))
+def test_exact_search_equals_a_plain_loop(index: CorpusIndex, number: int, per_video: int) -> None:
+    query = query_of(number, video=number * 5)
+    options = SearchOptions(exact=True, lengths=LENGTHS, per_video=per_video, overlap=0.4)
+    expected = plain_search(index, query, options)
+    found = index.search(query, options=options)
+    assert as_rows(found.hits) == [row[:3] for row in expected]
+    np.testing.assert_allclose([hit.score for hit in found.hits], [row[3] for row in expected], atol=1e-5)
+    assert (found.videos, found.scored, found.certified) == (58, 58, True)
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_certified_search_equals_exact_search_and_says_so(index: CorpusIndex, number: int) -> None:
+    query = query_of(number, video=number * 5, noise=0.0)
+    exact, proven = (index.search(query, options=SearchOptions(exact=e, lengths=LENGTHS)) for e in (True, "certified"))
+    assert proven.hits == exact.hits
+    assert proven.certified
+
+
+def test_a_proof_that_would_cost_too_much_is_given_up_openly(index: CorpusIndex) -> None:
+    options = SearchOptions(exact="certified", lengths=LENGTHS, proof_limit=1)
+    result = index.search(query_of(0, 0, noise=3.0), options=options)
+    assert (result.certified, result.scored) == (result.scored == 58, min(58, 64))
+
+
+def test_no_window_scores_above_the_bound_of_its_video(index: CorpusIndex) -> None:
+    options = SearchOptions(exact=True, lengths=LENGTHS, per_video=1, top=100)
+    for number in range(5):
+        query = query_of(number, number)
+        best = {hit.video.video_id: hit.score for hit in index.search(query, options=options).hits}
+        for segment in index._store.segments():
+            bounds = dict(zip(segment.ids, video_bounds(query, segment), strict=True))
+            assert all(bounds[name] >= best[name] for name in bounds.keys() & best.keys())
+
+
+def test_two_stages_over_all_candidates_are_exact(index: CorpusIndex) -> None:
+    for number in range(6):
+        query = query_of(number, number * 5)
+        exact, staged = (
+            index.search(query, options=SearchOptions(exact=e, lengths=LENGTHS, candidates=1000)) for e in (True, False)
+        )
+        assert staged.hits == exact.hits
+        assert staged.certified
+
+
+def test_two_stages_find_nearly_all_with_few_candidates(index: CorpusIndex) -> None:
+    found = 0
+    for number in range(20):
+        query = query_of(number, number * 2)
+        options = [SearchOptions(exact=e, lengths=LENGTHS, candidates=30, top=5, per_video=1) for e in (True, False)]
+        exact, staged = (as_rows(index.search(query, options=o).hits) for o in options)
+        found += len(set(exact) & set(staged))
+    assert found >= 0.95 * 5 * 20
+
+
+def test_a_moment_across_chapters_is_found_whole(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    clips = unit(rng.normal(size=(60, DIM)))
+    clips[17:23] = unit(clips[17] + 0.1 * rng.normal(size=(6, DIM)))
+    with build(tmp_path / "i", range(30), chapter_clips=20) as index:
+        index.add(Video("long", "/long", "h", duration=120.0, clip_length=2.0), clips)
+        options = SearchOptions(candidates=10, per_video=1)
+        (hit, *_) = index.search(clips[17:23], options=options).hits
+    assert (hit.video.video_id, hit.start, hit.end) == ("long", 34.0, 46.0)
+
+
+def test_videos_as_wholes_cost_what_the_definition_says(index: CorpusIndex) -> None:
+    query = query_of(3, 3)
+    for exact in (True, False):
+        hits = index.search(query, options=SearchOptions(level="video", exact=exact, candidates=200, top=58)).hits
+        assert len(hits) == 58
+        for hit in hits[:10]:
+            expected = chamfer_cost(index.clips(hit.video.video_id)[None], query[None])
+            assert hit.cost == pytest.approx(expected[0], abs=1e-3)
+            assert (hit.start, hit.end) == (0, hit.video.duration)
+
+
+def test_a_batch_gives_the_bits_of_single_searches(index: CorpusIndex) -> None:
+    queries = [(query_of(i, i, tokens=3 + i), None) for i in range(5)]
+    for options in (SearchOptions(candidates=12), SearchOptions(exact=True), SearchOptions(exact="certified")):
+        assert index.search_batch(queries, options) == [index.search(*query, options) for query in queries]
+
+
+def test_a_sentence_counts_as_one_more_token(index: CorpusIndex) -> None:
+    query = query_of(1, 1)
+    assert index.search(query[:-1], query[-1]) == index.search(query)
+
+
+def test_scale_of_the_tokens_does_not_matter(index: CorpusIndex) -> None:
+    query = query_of(1, 1)
+    assert as_rows(index.search(query * 5).hits) == as_rows(index.search(query).hits)
+
+
+@pytest.mark.parametrize("exact", [False, True, "certified"])
+def test_a_filter_holds_in_every_mode(index: CorpusIndex, exact: bool) -> None:
+    options = SearchOptions(exact=exact, where=Filter(folder="/films/1"), top=30, candidates=30)
+    result = index.search(query_of(0, 0), options=options)
+    assert {hit.video.path.split("/")[2] for hit in result.hits} == {"1"}
+    assert result.videos == 19  # 1, 4, ... 58 without the removed 7
+    nothing = index.search(query_of(0, 0), options=SearchOptions(exact=exact, where=Filter(folder="/nowhere")))
+    assert (nothing.hits, nothing.videos) == ((), 0)
+
+
+def test_an_empty_index_finds_nothing(tmp_path: Path) -> None:
+    with build(tmp_path / "i", range(0)) as index:
+        for exact in (False, True, "certified"):
+            assert index.search(np.ones(DIM), options=SearchOptions(exact=exact)).hits == ()
+
+
+def test_sealing_and_compacting_change_no_result(tmp_path: Path) -> None:
+    queries = [query_of(i, i) for i in range(4)]
+    with build(tmp_path / "i", range(30), seal_clips=10_000) as index:
+        index.remove(["v4"])
+        before = [index.search(query).hits for query in queries]
+        for step in (index.flush, index.compact):
+            step()
+            assert [as_rows(index.search(query).hits) for query in queries] == list(map(as_rows, before))
+    with CorpusIndex.open(tmp_path / "i") as reader:
+        assert [as_rows(reader.search(query).hits) for query in queries] == list(map(as_rows, before))
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        (np.ones((2, DIM + 1)), "holds vectors of 24 numbers"),
+        (np.ones((0, DIM)), "holds vectors of 24 numbers"),
+        (np.zeros((1, DIM)), "zero or not finite"),
+        (np.full((1, DIM), np.nan), "zero or not finite"),
+    ],
+)
+def test_wrong_queries_are_refused(index: CorpusIndex, query: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        index.search(query)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"top": 0}, {"lengths": ()}, {"lengths": (2, 1)}, {"overlap": 2}, {"level": "clip"}, {"first_stage": "magic"}],
+)
+def test_wrong_options_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        SearchOptions(**bad)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def rotated(tmp_path_factory: pytest.TempPathFactory) -> CorpusIndex:
+    """An index of one segment with principal axes, wider than the head, with 400 videos."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(basis, "BASIS_POOLS", 500)
+        index = build(tmp_path_factory.mktemp("rotated") / "i", range(400), dim=160, seal_clips=3000)
+        index.compact()
+    assert index._store.segments()[0].basis_names
+    return index
+
+
+def wide_query(number: int) -> np.ndarray:
+    rng = np.random.default_rng(number)
+    clips = clips_of(number, 160)
+    return unit(clips[rng.integers(len(clips), size=6)] + 1.5 * rng.normal(size=(6, 160)) / np.sqrt(160))
+
+
+def test_principal_axes_change_no_score_of_the_first_stage(rotated: CorpusIndex, tmp_path: Path) -> None:
+    with build(tmp_path / "i", range(400), dim=160, seal_clips=20_000) as plain:
+        plain.compact()
+        (turned,), (segment,) = rotated._store.segments(), plain._store.segments()
+        assert not segment.basis_names
+        for number in range(5):
+            scores = [pooled_scores([wide_query(number)], part, None, "moment")[0] for part in (turned, segment)]
+            np.testing.assert_allclose(scores[0], scores[1], atol=5e-3)
+
+
+def test_principal_axes_keep_the_proof(rotated: CorpusIndex) -> None:
+    for number in range(5):
+        exact, proven = (
+            rotated.search(wide_query(number), options=SearchOptions(exact=e, top=5)) for e in (True, "certified")
+        )
+        assert proven.hits == exact.hits
+        assert proven.certified
+
+
+def test_the_sieve_lets_the_best_video_through(rotated: CorpusIndex) -> None:
+    (segment,) = rotated._store.segments()
+    everything = np.ones(len(segment.chapters.clips), dtype=bool)
+    for number in range(15):
+        best = rotated.search(wide_query(number), options=SearchOptions(exact=True, top=1)).hits[0].video.video_id
+        (kept,) = sieve([wide_query(number)], segment, 40, everything)
+        assert len(kept) == 40
+        assert best in {segment.ids[segment.chapters.video[chapter]] for chapter in kept}
+
+
+def test_principal_axes_survive_another_compaction_and_a_move(rotated: CorpusIndex) -> None:
+    query = wide_query(3)
+    before = rotated.search(query, options=SearchOptions(exact="certified"))
+    rotated.move("v3", "/moved")
+    rotated.compact()
+    after = rotated.search(query, options=SearchOptions(exact="certified"))
+    assert as_rows(after.hits) == as_rows(before.hits)
+    assert after.certified
+
+
+@pytest.mark.parametrize("first_stage", proposals.PROPOSERS)
+def test_faiss_proposes_the_chapters_that_matter(
+    rotated: CorpusIndex, monkeypatch: pytest.MonkeyPatch, first_stage: str
+) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(proposals, "_SMALL", 100)
+    looked_at = []
+    for number in range(10):
+        options = SearchOptions(first_stage=first_stage, candidates=10, top=1)  # type: ignore[arg-type]
+        found = rotated.search(wide_query(number), options=options)
+        exact = rotated.search(wide_query(number), options=SearchOptions(exact=True, top=1))
+        looked_at.append(as_rows(found.hits) == as_rows(exact.hits))
+    assert sum(looked_at) >= 9
+    assert any(first_stage in segment.neighbours for segment in rotated._store.segments())
+
+
+def test_without_faiss_every_chapter_is_looked_at(
+    rotated: CorpusIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(proposals, "_SMALL", 100)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    options = SearchOptions(first_stage="clip_ivf", candidates=10)
+    assert as_rows(rotated.search(wide_query(1), options=options).hits)
+    assert "pip install 'momentret[cpu]'" in caplog.text
+
+
+def test_damage_never_changes_an_answer(tmp_path: Path) -> None:
+    with build(tmp_path / "i", range(40)) as index:
+        index.compact()
+    query, rng, told = query_of(2, 2), random.Random(1), 0
+    options = SearchOptions(candidates=10)
+    with CorpusIndex.open(tmp_path / "i") as index:
+        expected = index.search(query, options=options)
+    files = sorted(path for path in (tmp_path / "i").rglob("*.bin") if path.stat().st_size)
+    assert len(files) > 15
+    for number in range(150):
+        path = files[number % len(files)]
+        sound = path.read_bytes()
+        i = rng.randrange(len(sound))
+        path.write_bytes(sound[:i] + bytes([sound[i] ^ rng.randint(1, 255)]) + sound[i + 1 :])
+        try:
+            with CorpusIndex.open(tmp_path / "i") as index:
+                assert index.search(query, options=options) == expected
+        except MomentretError:
+            told += 1
+        path.write_bytes(sound)
+    assert told > 100
+
+
+def test_videos_of_one_clip_and_records_come_back(tmp_path: Path) -> None:
+    with build(tmp_path / "i", range(10)) as index:
+        index.add(Video("one", "/one", "h", duration=1.5, clip_length=2.0, start=10.0), clips_of(77)[:1])
+        hit = index.search(clips_of(77)[:1], options=SearchOptions(lengths=(2, 3))).hits[0]
+    assert (hit.video.video_id, hit.start, hit.end) == ("one", 10.0, 11.5)
+    assert hit.score == pytest.approx(2.0, abs=1e-3)
+    assert (hit.to_video, hit.to_language) == pytest.approx((1.0, 1.0), abs=1e-3)
