@@ -36,8 +36,9 @@ WARNINGS: Mapping[str, str] = {
     "zero_width": "a window has no length: its IoU is 0",
     "outside_video": "a window reaches outside the video, as the reference's own output may: scored as it stands",
     "more_than_10_windows": "more than 10 windows: ten count",
-    "short_saliency": "saliency one clip short, as the reference's own output may be: the missing clip scores 0.0",
-    "long_saliency": "saliency longer than the video: cut; a best score past the end is a miss",
+    "first_second": "all windows end within the first second, as some true ones do: scored as they stand",
+    "short_saliency": "saliency shorter than the video: one missing clip, as in the reference's own output, scores 0.0",
+    "long_saliency": "saliency longer than the video: cut; a best score past the end hits nothing",
     "constant_saliency": "all clips have the same saliency: ranks nothing, counts 0",
     "other_video": "the video id is not the one of the ground truth: ignored, the query id decides",
 }
@@ -214,6 +215,7 @@ class _Columns:
         queries = [row.query for row in rows]
         self.durations = truth.durations[queries]
         self.clips = None if truth.clips is None else truth.clips[queries]
+        self.truth_is_early = bool((truth.windows_valid & (truth.windows[..., 1] <= 1)).any())
 
     def any(self, flags: np.ndarray, owner: np.ndarray) -> np.ndarray:
         """Return which rows own a flagged entry."""
@@ -256,14 +258,21 @@ class _Columns:
         self.findings.warn("outside_video", self.any(outside, owner))
 
     def _check_fractions(self, windows: np.ndarray, owner: np.ndarray, finite: np.ndarray) -> None:
-        """Refuse a query whose windows all end within the first second and below what rounding to clips can leave."""
-        start, end, _ = windows.T
-        late, positive = self.any(end > 1, owner), self.any((end > 0) & finite, owner)
-        broken = self.any((start % 1 != 0) | (end % 1 != 0), owner) if finite.all() else positive
-        fractions = positive & ~late & (broken | (self.rules.clip_length > 1))
-        if not self.legacy:
-            text = "all windows end within the first second: these look like fractions of the duration, not seconds"
-            self.refuse_rows(fractions, lambda i: text)
+        """Refuse queries whose windows all end within the first second, below what rounding to clips can leave.
+
+        Where a true window does so too, one such query is possible; half of the file is not.
+        """
+        start, end = np.where(finite[:, None], windows, 0.0)[:, :2].T
+        within = self.any(end > 0, owner) & ~self.any(end > 1, owner)
+        between = self.any((start % 1 != 0) | (end % 1 != 0), owner)
+        fractions = within & (between | (self.rules.clip_length > 1))
+        if self.legacy:
+            return
+        if self.truth_is_early and 2 * fractions.sum() < len(fractions):
+            self.findings.warn("first_second", fractions)
+            return
+        text = "all windows end within the first second: these look like fractions of the duration, not seconds"
+        self.refuse_rows(fractions, lambda i: text)
 
     def _check_ranking(self, windows: np.ndarray, owner: np.ndarray, counts: np.ndarray) -> None:
         same = owner[1:] == owner[:-1]

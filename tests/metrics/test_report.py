@@ -79,6 +79,26 @@ def test_domain_metrics_equal_their_goldens(dataset: str, name: str) -> None:
     assert report["brief"]["mAP"] == round(100 * mean, 2)
 
 
+@needs_shared
+@pytest.mark.parametrize(
+    ("dataset", "path"),
+    [
+        ("qvhighlights", "qvhighlights/highlight_val_release.jsonl"),
+        ("charades_sta", "charades_sta/charades_test_release.jsonl"),
+        ("activitynet", "activitynet/activitynet_val_release.jsonl"),
+        ("tacos", "tacos/tacos_test_release.jsonl"),
+    ],
+)
+def test_the_perfect_submission_is_legal_and_scores_100(dataset: str, path: str) -> None:
+    rows = read_rows(SHARED / "annotations" / path)
+    for row in rows:
+        row["relevant_windows"] = [[start, min(end, row["duration"])] for start, end in row["relevant_windows"]]
+    answers = [make_answer(row["qid"], [[*w, 0.5] for w in row["relevant_windows"][:10]]) for row in rows]
+    brief = score_rows(answers, make_truth(rows, dataset)).report["brief"]
+    assert brief["MR-full-R1@0.7"] == 100.0
+    assert brief["MR-full-mAP"] > 99.0  # ten windows cannot find up to 25 true ones
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_strict_equals_legacy_on_clean_submissions(seed: int) -> None:
     truth, answers = make_random(seed)

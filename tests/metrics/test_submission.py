@@ -146,9 +146,19 @@ def test_legal_oddities_are_warnings_with_counts(changes: Row, name: str) -> Non
     assert name in WARNINGS
 
 
+def test_the_first_second_is_legal_where_true_windows_lie_there() -> None:
+    queries = [make_query(i, [[0.0, 0.6]]) for i in range(5)]
+    truth = make_truth(queries, "activitynet")
+    answers = [make_answer(0, [[0.0, 0.6, 0.9]]), *(make_answer(i, [[0.0, 20.0, 0.9]]) for i in range(1, 5))]
+    assert check_submission(list(enumerate(answers)), truth).warnings == {"first_second": 1}
+    fractions = [make_answer(i, [[0.2, 0.6, 0.9]]) for i in range(5)]
+    with pytest.raises(PredictionError, match=r"5 problems, .*fractions of the duration"):
+        check_submission(list(enumerate(fractions)), truth)
+
+
 def test_every_warning_is_tested_above() -> None:
     mark = next(m for m in test_legal_oddities_are_warnings_with_counts.pytestmark if m.name == "parametrize")
-    assert {name for _, name in mark.args[1]} == set(WARNINGS)
+    assert {name for _, name in mark.args[1]} | {"first_second"} == set(WARNINGS)
 
 
 def test_legacy_accepts_what_the_official_script_scores_by_rule() -> None:
