@@ -36,7 +36,7 @@ class MomentData(LightningDataModule):
         self._ready = False
 
     def setup(self, stage: str | None = None) -> None:
-        """Read annotations and open the features; every missing file is known before the first step."""
+        """Read annotations and open the features; missing files and labels are known before the first step."""
         if self._ready:
             return
         data = self.data
@@ -49,6 +49,8 @@ class MomentData(LightningDataModule):
             self.selection = self.test if data.select_on == "test" else self._read(data.annotations.val)
         self.store = open_store(data.features)
         _require_features(self.store, [*self.train, *self.selection, *self.test])
+        self._train_examples = self._examples(self.train, text_dropout=data.text_dropout)
+        self._selection_examples = self._examples(self.selection, text_dropout=0.0)
         self._ready = True
 
     def _read(self, path: Path | None) -> list[Annotation]:
@@ -56,14 +58,12 @@ class MomentData(LightningDataModule):
         return read_annotations(path, self.data.dataset, durations=self.data.annotations.durations)
 
     def train_dataloader(self) -> DataLoader[dict[str, object]]:
-        examples = self._examples(self.train, text_dropout=self.data.text_dropout)
-        sampler = EpochSampler(len(examples), self.config.seed)
-        return self._loader(examples, sampler, self.config.batch_size)
+        sampler = EpochSampler(len(self.train), self.config.seed)
+        return self._loader(self._train_examples, sampler, self.config.batch_size)
 
     def val_dataloader(self) -> DataLoader[dict[str, object]]:
-        examples = self._examples(self.selection, text_dropout=0.0)
-        sampler = EpochSampler(len(examples), self.config.seed, shuffle=False)
-        return self._loader(examples, sampler, self.config.eval_batch_size)
+        sampler = EpochSampler(len(self.selection), self.config.seed, shuffle=False)
+        return self._loader(self._selection_examples, sampler, self.config.eval_batch_size)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return to_device(batch, device)
