@@ -208,7 +208,6 @@ def run_ours(options: argparse.Namespace, store: str, precision: str) -> dict[st
         limit_train_batches=steps,
         limit_val_batches=0,
         precision=precision,  # type: ignore[arg-type]
-        gradient_clip_val=run.train.grad_clip,
         logger=False,
         callbacks=[Clock()],
         enable_checkpointing=False,

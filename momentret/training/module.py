@@ -44,6 +44,10 @@ class MomentModule(LightningModule):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
         return losses
 
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip by the whole norm; Lightning's own way refuses fused optimisers in mixed precision."""
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
+
     def configure_optimizers(self) -> Any:
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         config = self.config

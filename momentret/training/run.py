@@ -127,7 +127,6 @@ def _trainer(run: RunConfig, folder: RunFolder) -> Trainer:
         devices=1,
         max_epochs=settings.epochs,
         precision=settings.precision,
-        gradient_clip_val=settings.grad_clip,
         check_val_every_n_epoch=settings.eval_every,
         num_sanity_val_steps=0,
         logger=_loggers(run) or False,

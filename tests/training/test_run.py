@@ -91,6 +91,13 @@ def test_another_seed_gives_other_weights(finished: Path, tiny_data: Path, tmp_p
     assert not torch.equal(a["class_embed.weight"], b["class_embed.weight"])
 
 
+def test_mixed_precision_trains_and_keeps_float32_weights(tiny_data: Path, tmp_path: Path) -> None:
+    folder = train(recipe(tiny_data, tmp_path / "run", "--train.precision=bf16-mixed", "--train.epochs=2"))
+    losses = [float(row["train/loss"]) for row in history(folder)]
+    assert losses[1] < losses[0]
+    assert load_file(folder / "last.safetensors")["class_embed.weight"].dtype == torch.float32
+
+
 def test_a_killed_run_resumes_to_the_same_bits(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
     output = tmp_path / "killed"
     command = [sys.executable, "-m", "momentret", "train", *arguments(tiny_data, output)]
