@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,6 @@ def random_checkpoint(path: Path) -> None:
     from momentret.models import MODELS
     from momentret.models.checkpoint import save_checkpoint
     from momentret.postprocess import PostprocessConfig
-    from momentret.training.folder import as_plain
 
     torch.manual_seed(0)
     config, model = MODELS["moment_detr"]
@@ -39,10 +39,10 @@ def random_checkpoint(path: Path) -> None:
         path,
         model(settings),
         model_name="moment_detr",
-        config=as_plain(settings),
-        inputs=as_plain(InputConfig()),
+        config=asdict(settings),
+        inputs=asdict(InputConfig()),
         features=StoreManifest(video=(source,), text=source).to_dict(),
-        postprocess=as_plain(PostprocessConfig()),
+        postprocess=asdict(PostprocessConfig()),
         trained_on={"dataset": "qvhighlights", "clip_length": 2.0},
     )
 

@@ -1,0 +1,84 @@
+"""The whole way on a tiny data set through the command line, and that the README speaks of commands that exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from .helpers import momentret
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^\$? ?(momentret [a-z].*)$", README.replace("\\\n", " "), flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run made by the command, from a packed store."""
+    folder = tmp_path_factory.mktemp("end")
+    assert momentret("features", "pack", tiny_data / "features", folder / "packed") == 0
+    paths = [f"--data.annotations.{split}={tiny_data / split}.jsonl" for split in ("train", "val")]
+    small = ["--train.epochs=1", "--train.loggers=[]", f"--data.features.root={folder / 'packed'}"]
+    config = ROOT / "configs" / "tiny.yaml"
+    assert momentret("train", "--config", config, *paths, *small, f"--output={folder / 'run'}") == 0
+    return folder / "run"
+
+
+def test_train_predict_evaluate(
+    trained: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth, answers = tiny_data / "val.jsonl", tmp_path / "answers.jsonl"
+    asked = ["predict", trained / "best.safetensors", truth, "--features", tiny_data / "features"]
+    assert momentret(*asked, "--output", answers) == 0
+    assert momentret(*asked, "--output", answers) == 1, "an existing output is refused"
+    capsys.readouterr()
+    assert momentret("evaluate", answers, truth, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    kept = json.loads((trained / "best_metrics.json").read_text())
+    assert report["brief"] == kept["brief"]
+    assert kept["blind"].keys() <= kept["brief"].keys()
+    assert "MR-full-mAP" in kept["blind"]
+
+
+def test_a_model_is_not_asked_about_other_features(
+    trained: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "wide"
+    assert momentret("data", "simulate", other, "--train", 1, "--val", 2, "--dim", 32) == 0
+    asked = ["predict", trained / "best.safetensors", other / "val.jsonl", "--features", other / "features"]
+    assert momentret(*asked, "--output", tmp_path / "a.jsonl") == 1
+    assert "dimension" in capsys.readouterr().err
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_an_unknown_key_of_a_recipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert momentret("train", "--config", ROOT / "configs" / "tiny.yaml", "--train.epoch", 3) == 1
+    error = capsys.readouterr().err
+    assert "did you mean 'train.epochs'" in error
+    assert error.count("\n") == 1
+
+
+def test_the_resolved_recipe_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert momentret("train", "--config", ROOT / "configs" / "tiny.yaml", "--print_config") == 0
+    assert "weight_decay: 0.0001" in capsys.readouterr().out
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_readme_exist(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    words = shlex.split(command, comments=True)[1:]
+    verb = words[:2] if words[0] in ("data", "features", "checkpoint", "hubness") else words[:1]
+    assert momentret(*verb, "--help") == 0
+    text = capsys.readouterr().out
+    options = {word.split("=")[0] for word in words if word.startswith("--") and "." not in word}
+    assert not {option for option in options if option not in text}
