@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -70,6 +71,7 @@ _TEXT = ("utf-8", "surrogateescape")
 _LEVELS = ("id", "path", "hash", "chapter", "pool", "clip")
 
 
+@lru_cache(maxsize=16)
 def row_layout(settings: IndexSettings) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Return each column's dtype and the shape of one row."""
     head = min(HEAD, settings.dim)

@@ -138,9 +138,11 @@ class Segment:
                 raise DamagedIndexError(self._rows.path, f"is damaged in the rows of video {self.ids[row]!r}")
         self._checked[row] = True
 
-    def clip_scale(self, begin: int, end: int) -> np.ndarray:
-        """Return the factors ``(n,)`` from codes to values of a run of clip rows."""
-        return peak_scale(self.columns["clip_peak"][begin:end], row_layout(self.settings)["clip_codes"][0])
+    def clip_scale(self, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Return the factors from codes to values of the clip rows in `ranges`, one after the other."""
+        peaks = self.columns["clip_peak"]
+        rows = np.concatenate([peaks[begin:end] for begin, end in ranges])
+        return peak_scale(rows, row_layout(self.settings)["clip_codes"][0])
 
     def check(self) -> None:
         """Read everything and compare it with the checksums.

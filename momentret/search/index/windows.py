@@ -44,7 +44,7 @@ def clip_products(query: np.ndarray, segment: Segment, runs: Sequence[Run]) -> n
     out = np.empty((len(query), len(codes)), dtype=np.float32)
     for begin in range(0, len(codes), _CHUNK):
         out[:, begin : begin + _CHUNK] = query @ codes[begin : begin + _CHUNK].astype(np.float32).T
-    out *= np.concatenate([segment.clip_scale(begin, end) for begin, end in ranges])
+    out *= segment.clip_scale(ranges)
     return out
 
 
