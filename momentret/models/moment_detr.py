@@ -448,5 +448,6 @@ class _DecoderLayer(_FeedForward):
         query = value + slots
         content = self.after(self.norm1, content, self.self_attn(query, query, value))
         query = self.before(self.norm2, content) + slots
-        content = self.after(self.norm2, content, self.multihead_attn.forward_few(query, key, memory, mask))
+        attend = self.multihead_attn.forward_few if memory.device.type == "cpu" else self.multihead_attn
+        content = self.after(self.norm2, content, attend(query, key, memory, mask))
         return self.after(self.norm3, content, self.expand(self.before(self.norm3, content)))
