@@ -35,7 +35,10 @@ def find(prefix: str) -> list[tuple[str, str, dict[str, float]]]:
 
 
 def exact(text: str) -> float:
-    return 1 / 1.99 if text == "0.502513" else float(text)
+    try:
+        return 1 / 1.99 if text == "0.502513" else float(text)
+    except ValueError:  # a word, not a number
+        return float("nan")
 
 
 def inputs(case: str, *names: str, dtype: Any = np.float64) -> list[np.ndarray]:

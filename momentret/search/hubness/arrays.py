@@ -171,6 +171,10 @@ class Rows(Protocol):
         """Return one uint64 a row that depends on the row's content alone."""
         ...
 
+    def sample(self, rows: np.ndarray, columns: np.ndarray) -> Tensor:
+        """Return the entries at the given rows and columns, ``(rows, columns)``."""
+        ...
+
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Tensor]]:
         """Yield ``(first row, block)`` from top to bottom."""
         ...
@@ -180,7 +184,7 @@ class _Blocks:
     shape: tuple[int, int]
     dtype: torch.dtype
 
-    def read(self, start: int, stop: int) -> Tensor:
+    def read(self, start: int, stop: int) -> Tensor:  # every kind of rows has its own
         raise NotImplementedError
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Tensor]]:
@@ -209,6 +213,10 @@ class MatrixRows(_Blocks):
             self._map.madvise(mmap.MADV_DONTNEED)  # a mapped page counts as resident until it is given back
             self._mapped = 0
         return block
+
+    def sample(self, rows: np.ndarray, columns: np.ndarray) -> Tensor:
+        places = torch.from_numpy(columns)
+        return torch.cat([as_tensor(self.array[i : i + 1])[:, places.to(self.device)] for i in rows]).to(self.device)
 
     def keys(self, start: int, stop: int) -> np.ndarray:
         step = -(-self.shape[1] // 64)
@@ -260,6 +268,10 @@ class ProductRows(_Blocks):
     def read(self, start: int, stop: int) -> Tensor:
         return self.embeddings(start, stop) @ self.right.T
 
+    def sample(self, rows: np.ndarray, columns: np.ndarray) -> Tensor:
+        left = torch.cat([self.embeddings(i, i + 1) for i in rows])
+        return left @ self.right[torch.from_numpy(columns).to(self.device)].T
+
     def keys(self, start: int, stop: int) -> np.ndarray:
         return _row_keys(as_tensor(self.left[start:stop]))
 
@@ -278,6 +290,11 @@ class JoinedRows(_Blocks):
 
     def read(self, start: int, stop: int) -> Tensor:
         return torch.cat([part.read(start, stop).to(self.dtype) for part in self.parts], dim=1)
+
+    def sample(self, rows: np.ndarray, columns: np.ndarray) -> Tensor:
+        inside = columns < self.parts[0].shape[1]
+        right = self.parts[1].sample(rows, columns[~inside] - self.parts[0].shape[1])
+        return torch.cat([self.parts[0].sample(rows, columns[inside]), right], dim=1)
 
     def keys(self, start: int, stop: int) -> np.ndarray:
         return self.parts[0].keys(start, stop)

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from momentret.errors import DataError, MismatchError
+from momentret.search.hubness import methods
+from momentret.search.hubness.arrays import JoinedRows, MatrixRows, ProductRows, as_tensor, top_k
+from momentret.search.hubness.streaming import collect, half_biases, merge, sample_sigma, sinkhorn_bias
+from tests.search.hubness_helpers import matrices, world
+
+
+def plain_top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+@pytest.mark.parametrize("k", [1, 3, 10, 200])
+@pytest.mark.parametrize("width", [5, 64, 700, 3001])
+def test_top_k_gives_ties_to_the_lowest_index(width: int, k: int) -> None:
+    scores = np.random.default_rng(width + k).integers(0, 60, (40, width)).astype(np.float32)
+    values, places = top_k(torch.from_numpy(scores), k)
+    np.testing.assert_array_equal(places, plain_top_k(scores, k))
+    np.testing.assert_array_equal(values, np.take_along_axis(scores, places.numpy(), 1))
+
+
+def test_top_k_of_distinct_numbers_and_masks() -> None:
+    scores = np.random.default_rng(0).standard_normal((50, 5000)).astype(np.float32)
+    scores[:, ::3] = -np.inf
+    np.testing.assert_array_equal(top_k(torch.from_numpy(scores), 10)[1], plain_top_k(scores, 10))
+
+
+@pytest.mark.parametrize("block_bytes", [1, 1000, 40_000, 1 << 24])
+@pytest.mark.parametrize("split", [True, False])
+def test_the_streaming_form_equals_the_matrix_form(block_bytes: int, split: bool) -> None:
+    _, P, _ = matrices()
+    found = collect(MatrixRows(P), (3.0, 50.0, 1000.0), 7, 2, split, block_bytes)
+    for i, beta in enumerate((3.0, 50.0, 1000.0)):
+        np.testing.assert_allclose(found.bias(i), methods.inverted_softmax_bias(P.astype(float), beta), atol=1e-6)
+    np.testing.assert_allclose(found.top_mean(7), methods.top_mean(P, 7), atol=1e-6)
+    assert found.hits is not None
+    np.testing.assert_array_equal(found.hits > 0, methods.activation_set(P, 2))
+
+
+def test_products_of_embeddings_equal_their_matrix() -> None:
+    made = world()
+    found = collect(ProductRows(made["bank_text"] * 3, made["video"] * 2), (50.0,), block_bytes=9999)
+    expected = methods.inverted_softmax_bias(made["bank_text"] @ made["video"].T, 50.0)
+    np.testing.assert_allclose(found.bias(), expected, atol=1e-6)
+
+
+def test_a_memory_map_is_read_like_an_array(tmp_path) -> None:
+    _, P, _ = matrices()
+    np.save(tmp_path / "p.npy", P)
+    mapped = np.load(tmp_path / "p.npy", mmap_mode="r")
+    assert torch.equal(collect(MatrixRows(mapped), (20.0,)).bias(), collect(MatrixRows(P), (20.0,)).bias())
+
+
+def test_a_later_block_may_be_far_above_the_first() -> None:
+    P = np.array([[-1000.0, 0.0], [1000.0, 0.0], [-1000.0, 5.0]], np.float32)
+    found = collect(MatrixRows(P), (1.0,), block_bytes=8).bias()
+    np.testing.assert_allclose(found, methods.inverted_softmax_bias(P.astype(float), 1.0), atol=1e-6)
+
+
+def test_masked_entries_contribute_nothing() -> None:
+    P = np.array([[-np.inf, -np.inf, 0.1], [-np.inf, 0.4, -np.inf]])
+    found = collect(MatrixRows(P), (20.0,), block_bytes=24)
+    np.testing.assert_allclose(found.bias(), [0.0, 0.4, 0.1], atol=1e-12)
+
+
+def test_merged_halves_equal_the_whole_bank() -> None:
+    _, P, _ = matrices()
+    parts = [collect(MatrixRows(part), (3.0, 50.0), 5, 1) for part in (P[:100], P[100:])]
+    both, whole = merge(*parts), collect(MatrixRows(P), (3.0, 50.0), 5, 1)
+    for i in (0, 1):
+        torch.testing.assert_close(both.bias(i), whole.bias(i), atol=1e-7, rtol=0)
+    torch.testing.assert_close(both.top_mean(5), whole.top_mean(5))
+    assert torch.equal(both.hits, whole.hits)
+    assert both.rows == whole.rows == 300
+
+
+def test_temperature_limits_are_the_mean_and_the_maximum() -> None:
+    P = matrices()[1].astype(float)
+    cold = collect(MatrixRows(P), (1e6,)).bias()
+    np.testing.assert_allclose(cold, P.max(0), atol=1e-5)
+    warm = collect(MatrixRows(P), (1e-4,)).bias() - np.log(len(P)) / 1e-4
+    np.testing.assert_allclose(warm, P.mean(0), atol=1e-5)
+
+
+def test_equal_rows_fall_into_one_half_and_are_counted() -> None:
+    _, P, _ = matrices(bank=20)
+    found = collect(MatrixRows(np.concatenate([P, P])), (20.0,), block_bytes=500)
+    assert found.duplicates == 20
+    np.testing.assert_array_equal(found.members[:20], found.members[20:])
+    assert len(half_biases(found)) == 35
+
+
+@pytest.mark.parametrize("block_bytes", [300, 1 << 24])
+def test_streaming_sinkhorn_equals_the_matrix_form(block_bytes: int) -> None:
+    _, P, R = matrices(40, 100)
+    X = P @ R.T
+    for rows, cross in ((MatrixRows(P), None), (JoinedRows(MatrixRows(P), MatrixRows(X)), X)):
+        for iterations in (0, 1, 10):
+            found = sinkhorn_bias(rows, 0.02, iterations, P.shape[1], block_bytes)
+            if iterations or cross is None:
+                expected = methods.bank_sinkhorn_bias(P.astype(float), 0.02, iterations, cross)
+                np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_sigma_is_the_mean_of_column_deviations() -> None:
+    _, P, _ = matrices()
+    assert sample_sigma(MatrixRows(P)) == pytest.approx(P.std(0).mean(), rel=1e-5)
+    masked = np.array([[0.0, -np.inf], [2.0, -np.inf]])
+    assert sample_sigma(MatrixRows(masked)) == 1.0
+
+
+@pytest.mark.parametrize(("bad", "word"), [(np.nan, "row 7, column 3"), (np.inf, "row 7, column 3")])
+def test_not_a_number_is_refused_with_its_place(bad: float, word: str) -> None:
+    P = matrices()[1].copy()
+    P[7, 3] = bad
+    with pytest.raises(DataError, match=word):
+        collect(MatrixRows(P, "the query bank"), (20.0,), block_bytes=2000)
+
+
+@pytest.mark.parametrize(
+    ("made", "word"),
+    [
+        (lambda: MatrixRows(np.zeros((0, 3))), "none of them empty"),
+        (lambda: MatrixRows(np.zeros(3)), "expected two axes"),
+        (lambda: ProductRows(np.ones((2, 3)), np.zeros((2, 3))), "zero vectors"),
+        (lambda: as_tensor(np.array(["a"])), "expected real numbers"),
+        (lambda: as_tensor(np.zeros(2, complex)), "expected real numbers"),
+    ],
+)
+def test_unusable_arrays_are_refused(made, word: str) -> None:
+    with pytest.raises(DataError, match=word):
+        made()
+
+
+def test_embeddings_of_different_width_are_refused() -> None:
+    with pytest.raises(MismatchError, match="widths differ"):
+        ProductRows(np.ones((2, 3)), np.ones((2, 4)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int32, ">f4"])
+def test_other_number_formats_are_computed_in_float32(dtype) -> None:
+    P = (matrices()[1] * 100).astype(dtype)
+    found = collect(MatrixRows(P), (0.5,)).bias()
+    np.testing.assert_allclose(found, methods.inverted_softmax_bias(P.astype(float), 0.5), atol=1e-4)
