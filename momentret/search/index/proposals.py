@@ -1,4 +1,4 @@
-"""First stages by FAISS: a nearest-neighbour index over vectors proposes chapters, the pooled vectors then rank them.
+"""Other first stages: FAISS, or fixed-dimensional encodings, propose chapters, and the pooled vectors rank them.
 
 The only module that loads FAISS, and only when asked to. Its indexes are made in memory from a sealed segment when
 first needed. Without FAISS every chapter is looked at instead, which finds no less.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from momentret.search.index.codes import decode
 from momentret.search.index.columns import decode_pools
+from momentret.search.index.fde import FixedEncoding
 from momentret.search.index.segment import Segment
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PROPOSERS", "FirstStage", "propose"]
 
-FirstStage = Literal["pooled", "pool_ivf", "pool_rabitq", "clip_ivf", "clip_hnsw"]
-PROPOSERS = ("pool_ivf", "pool_rabitq", "clip_ivf", "clip_hnsw")
+FirstStage = Literal["pooled", "pool_ivf", "pool_rabitq", "clip_ivf", "clip_hnsw", "fde"]
+PROPOSERS = ("pool_ivf", "pool_rabitq", "clip_ivf", "clip_hnsw", "fde")
 _FACTORY = {"pool_ivf": "IVF{},SQ8", "pool_rabitq": "IVF{},RaBitQ", "clip_ivf": "IVF{},SQ8", "clip_hnsw": "HNSW32,SQ8"}
 _SMALL = 5_000
 """Vectors below which a list of neighbours is not worth making."""
@@ -35,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 def propose(segment: Segment, queries: Sequence[np.ndarray], options: SearchOptions, count: int) -> list[np.ndarray]:
     """Return, for each query, the chapters that hold the vectors nearest to its tokens, ascending."""
+    if options.first_stage == "fde":
+        return [_by_encoding(segment, query, 20 * count) for query in queries]
     everything = np.arange(len(segment.chapters.clips))
     pooled = options.first_stage.startswith("pool")
     vectors = len(segment.pools["pool_weight"]) if pooled else segment.clips
@@ -43,6 +47,18 @@ def propose(segment: Segment, queries: Sequence[np.ndarray], options: SearchOpti
         return [everything for _ in queries]
     index, owners = _index(faiss, segment, options.first_stage, pooled)
     return [_owners(owners, index.search(query, min(20 * count, vectors))[1]) for query in queries]
+
+
+def _by_encoding(segment: Segment, query: np.ndarray, count: int) -> np.ndarray:
+    """Return the chapters whose encoding has the largest product with the query's."""
+    encoding = FixedEncoding(segment.settings.dim)
+    if "fde" not in segment.neighbours:
+        begins = segment.chapters.clip_begins
+        vectors = _vectors(segment, pooled=False)
+        rows = [encoding.video(vectors[a:b]) for a, b in pairwise(begins)]
+        segment.neighbours["fde"] = np.stack(rows)
+    scores = segment.neighbours["fde"] @ encoding.query(query)
+    return np.sort(np.argsort(-scores, kind="stable")[:count])
 
 
 def _owners(owners: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
