@@ -233,3 +233,10 @@ def test_changes_sort_files_and_hash_only_what_was_touched() -> None:
     assert found.new == [seen[4]]
     assert found.missing == [videos[4]]
     assert set(asked) == set(hashes)
+
+
+def test_copies_of_one_film_are_all_missed() -> None:
+    videos = [replace(video_of(i)[0], content_hash="same") for i in range(3)]
+    found = changes([SeenFile("/new.mp4", 1, 1.0)], videos, lambda path: "same")
+    assert [video.video_id for _, video in found.moved] == ["v0"]
+    assert [video.video_id for video in found.missing] == ["v1", "v2"]

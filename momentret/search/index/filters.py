@@ -92,18 +92,21 @@ def changes(seen: Iterable[SeenFile], videos: Iterable[Video], content_hash: Cal
     seen = list(seen)
     by_path = {video.path: video for video in videos}
     paths = {file.path for file in seen}
-    lost = {video.content_hash: video for path, video in by_path.items() if path not in paths}
+    lost: dict[str, list[Video]] = {}
+    for path, video in by_path.items():
+        if path not in paths:
+            lost.setdefault(video.content_hash, []).append(video)
     found = Changes()
     for file in seen:
         _sort_file(file, by_path.get(file.path), lost, content_hash, found)
-    found.missing.extend(lost.values())
+    found.missing.extend(video for copies in lost.values() for video in copies)
     return found
 
 
 def _sort_file(
     file: SeenFile,
     known: Video | None,
-    lost: dict[str, Video],
+    lost: dict[str, list[Video]],
     content_hash: Callable[[str], str],
     found: Changes,
 ) -> None:
@@ -113,7 +116,7 @@ def _sort_file(
     digest = content_hash(file.path)
     if known is not None:
         (found.unchanged.append(known) if digest == known.content_hash else found.changed.append((file, known)))
-    elif digest in lost:
-        found.moved.append((file, lost.pop(digest)))
+    elif lost.get(digest):
+        found.moved.append((file, lost[digest].pop(0)))
     else:
         found.new.append(file)
