@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from momentret.errors import FeatureError
+from momentret.errors import CheckpointError, ConfigError, FeatureError
 from momentret.features import FeatureStore, StoreManifest
 from momentret.inputs import InputConfig, collate, prepare_text, prepare_video, to_device
 from momentret.models.checkpoint import build_model, load_checkpoint
@@ -75,12 +75,16 @@ class Predictor:
         checkpoint = load_checkpoint(Path(path))
         if options.get("device") == "auto":
             options["device"] = "cuda" if torch.cuda.is_available() else "cpu"
-        settings: dict[str, Any] = {
-            "clip_length": checkpoint.clip_length,
-            "postprocess": PostprocessConfig(**checkpoint.postprocess),
-            "features": StoreManifest.from_dict(checkpoint.features) if checkpoint.features else None,
-        }
-        predictor = cls(build_model(checkpoint), InputConfig(**checkpoint.inputs), **{**settings, **options})
+        try:
+            inputs = InputConfig(**checkpoint.inputs)
+            settings: dict[str, Any] = {
+                "clip_length": checkpoint.clip_length,
+                "postprocess": PostprocessConfig(**checkpoint.postprocess),
+                "features": StoreManifest.from_dict(checkpoint.features) if checkpoint.features else None,
+            }
+        except (TypeError, ConfigError, FeatureError) as error:
+            raise CheckpointError(f"{path}: its header is malformed ({error}); train or convert it again") from error
+        predictor = cls(build_model(checkpoint), inputs, **{**settings, **options})
         predictor.dataset = str(checkpoint.trained_on.get("dataset", predictor.dataset))
         return predictor
 
