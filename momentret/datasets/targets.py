@@ -55,8 +55,10 @@ def span_targets(
     if config.max_windows is not None and len(windows) > config.max_windows:
         windows = [windows[i] for i in random.permutation(len(windows))[: config.max_windows]]
     if config.span == "ce":
-        return torch.tensor([clip_range(window, clips, clip_length) for window in windows], dtype=torch.long)
-    spans: Tensor = windows_to_spans(torch.tensor(windows, dtype=torch.float32), clips * clip_length)
+        return torch.tensor([clip_range(window, clips, clip_length) for window in windows], dtype=torch.long).reshape(
+            -1, 2
+        )
+    spans: Tensor = windows_to_spans(torch.tensor(windows, dtype=torch.float32).reshape(-1, 2), clips * clip_length)
     return spans
 
 

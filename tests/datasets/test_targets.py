@@ -79,6 +79,11 @@ def test_labels_of_every_clip_give_the_pair_of_most_and_least_agreement() -> Non
     assert saliency_pairs(labels, 4, 2.0, TargetConfig(saliency="labels"), generator()) == ([1], [2])
 
 
+@pytest.mark.parametrize("kind", ["l1", "ce"])
+def test_highlights_alone_have_no_spans(kind: str) -> None:
+    assert span_targets([], 75, 2.0, TargetConfig(span=kind), generator()).shape == (0, 2)
+
+
 def test_more_windows_than_allowed_are_a_random_choice_of_them() -> None:
     windows = [(2.0 * i, 2.0 * i + 2) for i in range(9)]
     chosen = [span_targets(windows, 75, 2.0, TargetConfig(), np.random.default_rng(seed)) for seed in range(8)]
