@@ -83,7 +83,9 @@ def test_a_damaged_original_file_is_an_error(tmp_path: Path, content: bytes) -> 
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip", gzip.compress(b"{}" * 100)[:-9], gzip.compress(b"{}")[:-8] + b"12345678"]
+    "content",
+    [b"no gzip", gzip.compress(b"{}" * 100)[:-9], gzip.compress(b"{}")[:-8] + b"12345678"],
+    ids=["not gzip", "cut", "wrong checksum"],  # the bytes hold the time of day
 )
 def test_a_damaged_compressed_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "train.json.gz"
