@@ -17,7 +17,7 @@ ROOT = Path(momentret.__file__).parent
 LEVELS = [
     ["errors", "files", "spans", "records", "config", "progress"],
     ["video", "encoders", "features", "plots"],
-    ["inputs"],
+    ["inputs", "extract"],
     ["datasets", "models", "postprocess", "metrics"],
     ["predict"],
     ["training", "search"],

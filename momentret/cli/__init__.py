@@ -84,6 +84,7 @@ def main() -> None:
 # verbs
 from momentret.cli import checkpoint, data, features  # noqa: E402
 from momentret.cli.evaluate import evaluate  # noqa: E402
+from momentret.cli.extract import extract  # noqa: E402
 from momentret.cli.predict import predict  # noqa: E402
 from momentret.cli.train import train  # noqa: E402
 
@@ -93,3 +94,4 @@ app.command("train", context_settings={"allow_extra_args": True, "ignore_unknown
 app.command("evaluate")(evaluate)
 app.command("predict")(predict)
 app.add_typer(checkpoint.app, name="checkpoint")
+app.command("extract")(extract)

@@ -47,7 +47,7 @@ class Limits:
 class IsolatedDecoder:
     """Decodes videos one after the other in a child process, which is started again when a video has killed it.
 
-    Use it from one thread, as a context manager.
+    Use it from one thread, as a context manager; only `abort` may come from another.
 
     Example:
         >>> with IsolatedDecoder() as decoder:  # doctest: +SKIP
@@ -61,6 +61,8 @@ class IsolatedDecoder:
         self.limits = limits or Limits()
         self.report = DecodeReport()
         """Of the video whose frames were read last; complete when all of them are."""
+        self.declared: float | None = None
+        """Seconds that the header of that video declares; for showing progress, not for trusting."""
         self._process: subprocess.Popen[bytes] | None = None
         self._late = False
 
@@ -70,12 +72,15 @@ class IsolatedDecoder:
         Raises:
             DataError: the file cannot be decoded, or crashed the process or went past a limit.
         """
-        self.report, finished, image = DecodeReport(), False, np.empty(0)
+        self.report, self.declared, finished, image = DecodeReport(), None, False, np.empty(0)
         try:
             self._ask(path, sampling, decoder)
             patience = _Patience(self.limits.seconds)
             while True:
                 message = self._receive(path, patience)
+                if "declared" in message:
+                    self.declared = message["declared"]
+                    continue
                 if "wanted" not in message:
                     finished = True
                     self.report = self._conclude(message)
@@ -163,6 +168,12 @@ class IsolatedDecoder:
             return f"no frame for {self.limits.seconds:g} s, or far slower than it plays; raise the time limit"
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
         return f"the decoding process died ({how}); the file is damaged or needs too much memory"
+
+    def abort(self) -> None:
+        """Kill the process from any thread; the thread that reads frames gets a `DataError`."""
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def close(self) -> None:
         """End the process; the next video starts a new one."""

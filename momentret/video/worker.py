@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from momentret.errors import ConfigError, DataError
 from momentret.video.decoders import sample_frames
+from momentret.video.probe import probe
 from momentret.video.sampling import DecodeReport, Sampling
 
 __all__ = ["main"]
@@ -67,6 +68,7 @@ def _limit_memory(size: int) -> None:
 
 def _decode(job: dict[str, Any], out: IO[bytes]) -> DecodeReport:
     report, sent = DecodeReport(), None
+    _send(out, {"declared": probe(Path(job["path"])).duration})
     times = job["sampling"].pop("times")
     sampling = Sampling(**job["sampling"], times=None if times is None else tuple(times))
     for number, frame in enumerate(sample_frames(Path(job["path"]), sampling, job["decoder"], report), start=1):

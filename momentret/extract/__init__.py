@@ -1,0 +1,28 @@
+"""Videos -> features: decode and encode at the same time, keep what is finished, end in a feature store.
+
+videos = find_videos([Path("films")])
+ledger = Ledger.open(Path("store.partial"), config, encoder.fingerprint)
+for outcome in extract(videos, encoder, config, ledger):
+    ...
+pack(videos, ledger, Path("store"))
+"""
+
+from __future__ import annotations
+
+from momentret.extract.config import ExtractConfig
+from momentret.extract.ledger import Ledger, Outcome, pack, partial_folder
+from momentret.extract.pipeline import clip_vectors, extract
+from momentret.extract.videos import Video, find_videos, take_shard
+
+__all__ = [
+    "ExtractConfig",
+    "Ledger",
+    "Outcome",
+    "Video",
+    "clip_vectors",
+    "extract",
+    "find_videos",
+    "pack",
+    "partial_folder",
+    "take_shard",
+]

@@ -1,0 +1,183 @@
+"""What is finished, one video at a time, safe against being killed at any moment; and the store at the end.
+
+    <store>.partial/   plan.json            the settings and the encoder: a run that differs is refused
+                       items/<hash>.npy     the rows of a finished video; the hash is of its id
+                       items/<hash>.json    its outcome, written last: without it nothing happened
+
+Any number of processes may work in one folder: every file is written whole under another name and then renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from momentret.encoders import Fingerprint
+from momentret.errors import DataError, FeatureError, MismatchError
+from momentret.extract.config import ExtractConfig
+from momentret.extract.videos import Video
+from momentret.features import SourceManifest, staged_folder, write_family
+from momentret.files import atomic_write, write_json, write_jsonl
+from momentret.video import DecodeReport
+
+__all__ = ["Ledger", "Outcome", "pack", "partial_folder"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a video."""
+
+    video_id: str
+    path: str
+    """For people: bytes that are no text are shown as escapes."""
+    error: str | None = None
+    """Why it is in quarantine; None if its features are there."""
+    clips: int = 0
+    duration: float = 0.0
+    """Seconds from the start of the container to the end of the last frame."""
+    decoder: str = ""
+    doubts: tuple[str, ...] = ()
+    """Why the decoder that was forced may have given wrong frames."""
+    bad_packets: int = 0
+    """Damaged pieces that were stepped over."""
+
+    @classmethod
+    def of(cls, video: Video, report: DecodeReport, *, clips: int = 0, error: str | None = None) -> Outcome:
+        """Return the outcome of a video that was decoded as `report` says."""
+        path = os.fsencode(video.path).decode("utf-8", "backslashreplace")
+        error = error and error.encode("utf-8", "backslashreplace").decode()
+        doubts = tuple(report.doubts)
+        return cls(video.video_id, path, error, clips, report.duration, report.decoder, doubts, report.bad_packets)
+
+
+class Ledger:
+    """The folder of finished work; open one with `Ledger.open`."""
+
+    def __init__(self, folder: Path, manifest: SourceManifest) -> None:
+        self.folder, self.manifest = folder, manifest
+
+    @classmethod
+    def open(cls, folder: Path, config: ExtractConfig, fingerprint: Fingerprint) -> Ledger:
+        """Begin in a new folder, or go on in one that was begun with the same settings and encoder.
+
+        Raises:
+            MismatchError: the folder was begun with others.
+        """
+        plan = {"format": 1, "config": config.to_dict(), "encoder": fingerprint.to_dict()}
+        path = folder / "plan.json"
+        if path.exists():
+            _require_same(plan, _read_json(path), folder)
+        else:
+            write_json(path, plan)
+        (folder / "items").mkdir(exist_ok=True)
+        return cls(folder, config.manifest(fingerprint))
+
+    def outcome(self, video: Video) -> Outcome | None:
+        """Return what became of a video, None if it is still to do or its file has changed since."""
+        path = self._path(video.video_id, ".json")
+        if not path.exists():
+            return None
+        record = _read_json(path)
+        if record.pop("file", None) != _file_facts(video.path):
+            return None
+        return Outcome(**{**record, "doubts": tuple(record["doubts"])})
+
+    def finish(self, video: Video, outcome: Outcome, rows: np.ndarray | None = None) -> None:
+        """Keep the outcome of a video, and its rows ``(L, D)`` if it has any."""
+        if rows is not None:
+            with atomic_write(self._path(video.video_id, ".npy"), "wb") as file:
+                np.save(file, rows, allow_pickle=False)
+        write_json(self._path(video.video_id, ".json"), {**asdict(outcome), "file": _file_facts(video.path)})
+
+    def rows(self, video_id: str) -> np.ndarray:
+        """Return the rows of a finished video.
+
+        Raises:
+            FeatureError: they are not there or damaged.
+        """
+        path = self._path(video_id, ".npy")
+        try:
+            rows = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise FeatureError(f"{path} cannot be read ({error}); delete {self.folder} and extract again") from error
+        assert isinstance(rows, np.ndarray)
+        return rows
+
+    def _path(self, video_id: str, ending: str) -> Path:
+        name = blake2b(video_id.encode(), digest_size=16).hexdigest()
+        return self.folder / "items" / f"{name}{ending}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}); delete it and extract again") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path} is damaged; delete it and extract again")
+    return values
+
+
+def _require_same(plan: dict[str, Any], begun: dict[str, Any], folder: Path) -> None:
+    for part, values in plan.items():
+        found = begun.get(part)
+        if found == values:
+            continue
+        if not isinstance(values, dict) or not isinstance(found, dict):
+            raise MismatchError(f"{folder} was begun by another version; delete it to start again")
+        name = next(key for key in values if values[key] != found.get(key))
+        raise MismatchError(
+            f"{folder} was begun with {part} {name} {found.get(name)!r}, now it is {values[name]!r}; "
+            "go on with the same options, or delete the folder to start again"
+        )
+
+
+def _file_facts(path: Path) -> list[int] | None:
+    """Return size and time of change, None if there is no such file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def partial_folder(output: Path) -> Path:
+    """Return where the unfinished work for a store lies."""
+    return output.with_name(output.name + ".partial")
+
+
+def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bool = False) -> list[Outcome]:
+    """Make the store of all finished videos, and ``<store>.videos.jsonl`` with every outcome beside it.
+
+    The same videos give the same bytes, whoever extracted them in whatever order.
+
+    Returns:
+        the outcomes, in the order of the ids.
+
+    Raises:
+        DataError: a video is still to do, or there is none with features.
+        OutputExistsError: `output` is there and `overwrite` is false.
+    """
+    outcomes = [outcome for video in videos if (outcome := ledger.outcome(video)) is not None]
+    if len(outcomes) < len(videos):
+        raise DataError(f"{len(videos) - len(outcomes)} of {len(videos)} videos are still to do; extract them first")
+    good = [outcome.video_id for outcome in outcomes if outcome.error is None]
+    if not good:
+        raise DataError(f"none of the {len(videos)} videos could be used; the first: {outcomes[0].error}")
+
+    def items() -> Iterator[tuple[str, np.ndarray]]:
+        return ((video_id, ledger.rows(video_id)) for video_id in good)
+
+    with staged_folder(output, overwrite) as stage:
+        write_family(stage / "video" / ledger.manifest.family, ledger.manifest, items())
+    write_jsonl(output.with_name(output.name + ".videos.jsonl"), (asdict(outcome) for outcome in outcomes))
+    shutil.rmtree(ledger.folder)
+    return outcomes

@@ -1,0 +1,114 @@
+"""Which files are videos, and what they are called in a store."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from momentret.errors import ConfigError, DataError
+
+__all__ = ["Video", "find_videos", "take_shard"]
+
+ENDINGS = re.compile(
+    r"\.(3g2|3gp|asf|avi|divx|dv|f4v|flv|gif|h264|h265|hevc|ivf|m2ts|m2v|m4v|mkv|mov|mp4|mpe?g|mts|mxf|nut|ogm|ogv|rm|rmvb|"
+    r"ts|vob|webm|wmv|y4m)",
+    re.IGNORECASE,
+)
+# how the files begin that are worth a look whatever they are called: (offset, bytes)
+BEGINNINGS = (
+    (4, b"ftyp"),
+    (0, b"\x1aE\xdf\xa3"),
+    (8, b"AVI "),
+    (0, b"FLV\x01"),
+    (0, b"\x00\x00\x01\xba"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+)
+MAX_ID = 200  # characters; longer names end in a hash
+
+
+@dataclass(frozen=True)
+class Video:
+    """A file and its name in the store."""
+
+    video_id: str
+    path: Path
+
+
+def find_videos(paths: Sequence[Path]) -> list[Video]:
+    """Return the videos that files and folders stand for, sorted by id, each file once.
+
+    A folder gives every file below it that ends like a video or begins like one; links to folders are not followed.
+    A file that is named itself is always taken. Whether it can be decoded shows later.
+
+    The id is the file's name without its ending. Names that two files share, or that cannot be an id as they are, get
+    a hash of the path as it was given.
+
+    Raises:
+        DataError: there is no video at all.
+    """
+    files: dict[str, Path] = {}  # by absolute path, links not resolved
+    for path in paths:
+        for file in _walk(path) if path.is_dir() else [path]:
+            files.setdefault(os.path.abspath(file), file)  # noqa: PTH100  resolving would follow links
+    if not files:
+        raise DataError(f"no videos in {', '.join(repr(str(path)) for path in paths) or 'nothing'}; check the path")
+    names = {file: _clean(file.stem) for file in files.values()}
+    shared = {name for name, count in Counter(name.casefold() for name in names.values()).items() if count > 1}
+    videos = [
+        Video(name if name == file.stem and name.casefold() not in shared else f"{name}-{_short_hash(file)}", file)
+        for file, name in names.items()
+    ]
+    return sorted(videos, key=lambda video: video.video_id)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(parent, name)
+            if ENDINGS.fullmatch(path.suffix) or _begins_like_video(path):
+                yield path
+
+
+def _begins_like_video(path: Path) -> bool:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError:
+        return False
+    return any(start[offset:].startswith(magic) for offset, magic in BEGINNINGS)
+
+
+def _clean(stem: str) -> str:
+    """Return the name as it can stand in a file name and in UTF-8; different from `stem` if anything had to change."""
+    text = os.fsencode(stem).decode("utf-8", "replace")
+    text = "".join("_" if character in "/\\" or not character.isprintable() else character for character in text)
+    return text[:MAX_ID] if text.strip(".") else f"_{text}"
+
+
+def _short_hash(path: Path) -> str:
+    return blake2b(os.fsencode(path), digest_size=4).hexdigest()
+
+
+def take_shard(videos: Sequence[Video], shard: str) -> list[Video]:
+    """Return part i of n of the videos, for ``shard`` = ``"i/n"`` counted from 1; the parts make up the whole.
+
+    Raises:
+        ConfigError: `shard` is not of that form.
+
+    Example:
+        >>> [video.video_id for video in take_shard([Video(name, Path(name)) for name in "abcde"], "2/2")]
+        ['b', 'd']
+    """
+    number, _, count = shard.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ConfigError(f"shard {shard!r} is not i/n with i from 1 to n, such as 2/8")
+    return list(videos[int(number) - 1 :: int(count)])

@@ -1,0 +1,211 @@
+"""Extraction as a whole: right vectors, in any order, through kills and bad files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from momentret.encoders import FakeEncoder
+from momentret.errors import ConfigError, DataError, MismatchError
+from momentret.extract import ExtractConfig, Ledger, Outcome, clip_vectors, extract, find_videos, pack, partial_folder
+from momentret.features import FeatureConfig, FeatureStore, open_store
+from momentret.video import Limits, Sampling, sample_frames
+
+from .films import film, films, hostile
+
+CONFIG = ExtractConfig(clip_length=0.5)
+
+
+def run(folder: Path, output: Path, config: ExtractConfig = CONFIG, workers: int = 2) -> list[Outcome]:
+    """Extract a folder and pack the store; returns the outcomes of this run."""
+    encoder, videos = FakeEncoder(), find_videos([folder])
+    ledger = Ledger.open(partial_folder(output), config, encoder.fingerprint)
+    outcomes = list(extract(videos, encoder, config, ledger, workers=workers, limits=Limits(seconds=30)))
+    pack(videos, ledger, output)
+    return outcomes
+
+
+def store(path: Path) -> FeatureStore:
+    return open_store(FeatureConfig(layout="packed", root=path, text=None))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_every_clip_is_what_was_on_screen(tmp_path: Path) -> None:
+    film(tmp_path / "in" / "a.mp4", [("red", 1.0), ("blue", 2.0)])
+    run(tmp_path / "in", tmp_path / "store")
+    (rows,) = store(tmp_path / "store").read_video("a")
+    colours = FakeEncoder().encode_text(["red", "blue"])
+    assert (rows @ colours.T).argmax(axis=1).tolist() == [0, 0, 1, 1, 1, 1]
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-6)
+
+
+def test_the_rows_are_those_of_decoding_and_encoding_one_by_one(tmp_path: Path) -> None:
+    path = film(tmp_path / "in" / "a.mp4", [("red", 1.3), ("grey", 0.9), ("green", 1.7)])
+    run(tmp_path / "in", tmp_path / "store", ExtractConfig(clip_length=1.0, fps=4.0))
+    encoder = FakeEncoder()
+    frames = [frame.image for frame in sample_frames(path, Sampling(1.0, 4, size=encoder.frame_size))]
+    expected = clip_vectors(encoder.encode_frames(frames), 4)
+    (rows,) = store(tmp_path / "store").read_video("a")
+    assert rows.shape == (4, 32)
+    np.testing.assert_array_equal(rows, expected)
+
+
+def test_the_manifest_says_how_the_rows_were_made(tmp_path: Path) -> None:
+    film(tmp_path / "in" / "a.mp4", [("red", 1.0)])
+    run(tmp_path / "in", tmp_path / "store")
+    (source,) = store(tmp_path / "store").manifest.video
+    fingerprint = FakeEncoder().fingerprint
+    assert (source.encoder, source.weights_hash) == (fingerprint.name, fingerprint.weights_hash)
+    assert (source.clip_length, source.fps, source.dimension, source.normalisation) == (0.5, 2.0, 32, "l2")
+
+
+def test_the_clips_of_frames_are_their_mean_direction() -> None:
+    rows = np.array([[1, 0], [0, 1], [1, 0], [-1, 0], [0, 1]], np.float32)
+    expected = [[2**-0.5, 2**-0.5], [0, 0], [0, 1]]
+    np.testing.assert_allclose(clip_vectors(rows, 2), expected, atol=1e-7)
+
+
+def test_workers_do_not_change_a_byte(tmp_path: Path) -> None:
+    films(tmp_path / "in", 6)
+    run(tmp_path / "in", tmp_path / "one", workers=1)
+    run(tmp_path / "in", tmp_path / "three", workers=3)
+    assert content(tmp_path / "one") == content(tmp_path / "three")
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_second_run_does_only_what_is_left_or_changed(tmp_path: Path) -> None:
+    folder, output = films(tmp_path / "in", 4), tmp_path / "store"
+    encoder, videos = FakeEncoder(), find_videos([folder])
+    ledger = Ledger.open(partial_folder(output), CONFIG, encoder.fingerprint)
+    first = next(extract(videos, encoder, CONFIG, ledger))  # and leave
+    film(folder / "film 3.mp4", [("white", 0.5)])
+    again = {outcome.video_id for outcome in run(folder, output)}
+    assert first.video_id not in again
+    assert "film 3" in again
+    assert store(output).read_video("film 3")[0].shape == (1, 32)
+
+
+def test_leaving_the_loop_ends_threads_and_processes_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    film(folder / "long.mp4", [("red", 60.0)])
+    encoder, config = FakeEncoder(), ExtractConfig(clip_length=0.01)
+    film(folder / "a short.mp4", [("red", 0.5)])
+    ledger = Ledger.open(tmp_path / "partial", config, encoder.fingerprint)
+    before = threading.active_count()
+    outcomes = extract(find_videos([folder]), encoder, config, ledger, workers=2)
+    assert next(outcomes).video_id == "a short"
+    began = time.monotonic()
+    outcomes.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 10
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (ExtractConfig(clip_length=1.0), r"config clip_length 0\.5, now it is 1\.0"),
+        (ExtractConfig(clip_length=0.5, keyframes=True), "config keyframes False, now it is True"),
+    ],
+)
+def test_work_begun_with_other_settings_is_refused(tmp_path: Path, changed: ExtractConfig, named: str) -> None:
+    Ledger.open(tmp_path / "partial", CONFIG, FakeEncoder().fingerprint)
+    with pytest.raises(MismatchError, match=named):
+        Ledger.open(tmp_path / "partial", changed, FakeEncoder().fingerprint)
+    with pytest.raises(MismatchError, match="encoder dimension 32, now it is 48"):
+        Ledger.open(tmp_path / "partial", CONFIG, FakeEncoder(48).fingerprint)
+
+
+def test_an_unknown_decoder_ends_the_run(tmp_path: Path) -> None:
+    film(tmp_path / "in" / "a.mp4", [("red", 0.5)])
+    with pytest.raises(ConfigError, match="no decoder 'ffmpeg'"):
+        run(tmp_path / "in", tmp_path / "store", ExtractConfig(0.5, decoder="ffmpeg"))
+
+
+def test_a_fault_of_the_encoder_ends_the_run(tmp_path: Path) -> None:
+    class Broken(FakeEncoder):
+        def encode_frames(self, frames: object) -> np.ndarray:
+            raise RuntimeError("out of memory")
+
+    films(tmp_path / "in", 3)
+    ledger = Ledger.open(tmp_path / "partial", CONFIG, Broken().fingerprint)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(extract(find_videos([tmp_path / "in"]), Broken(), CONFIG, ledger, workers=2))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
+def test_a_hostile_folder_costs_no_good_video(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    good = film(folder / "good.mp4", [("red", 1.0), ("blue", 1.0)])
+    whole = hostile(folder, good)
+    outcomes = run(folder, tmp_path / "store", workers=2)
+    fine = [outcome for outcome in outcomes if outcome.error is None and outcome.clips == 4]
+    assert len(fine) == len(whole) + 2  # the good one, and the one whose name is no text
+    bad = [outcome for outcome in outcomes if outcome.error is not None]
+    assert len(bad) >= 15
+    assert all(outcome.error and "\n" not in outcome.error for outcome in bad)
+    assert len(store(tmp_path / "store").read_video("good")[0]) == 4
+
+
+def test_nothing_but_quarantine_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mp4").write_text("no film")
+    with pytest.raises(DataError, match=r"none of the 1 videos could be used; the first: .*a.mp4' cannot be read"):
+        run(tmp_path / "in", tmp_path / "store")
+
+
+def test_a_store_is_not_made_while_videos_are_to_do(tmp_path: Path) -> None:
+    films(tmp_path / "in", 2)
+    ledger = Ledger.open(tmp_path / "partial", CONFIG, FakeEncoder().fingerprint)
+    with pytest.raises(DataError, match="2 of 2 videos are still to do"):
+        pack(find_videos([tmp_path / "in"]), ledger, tmp_path / "store")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills processes")
+def test_killed_at_any_moment_it_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    folder = films(tmp_path / "in", 10)
+    run(folder, tmp_path / "whole")
+    output = tmp_path / "store"
+    code = (
+        "import sys, time; from pathlib import Path; from tests.extract.test_pipeline import *\n"
+        "class Slow(FakeEncoder):\n"
+        "    def encode_frames(self, frames): time.sleep(0.05); return super().encode_frames(frames)\n"
+        "e, v = Slow(), find_videos([Path(sys.argv[1])])\n"
+        "for o in extract(v, e, CONFIG, Ledger.open(partial_folder(Path(sys.argv[2])), CONFIG, e.fingerprint)): pass\n"
+    )
+    finished = 0
+    for kill in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(folder), str(output)], cwd=Path(__file__).parents[2]
+        )
+        _wait_for(lambda: _records(output) >= finished + 2 or process.poll() is not None)  # noqa: B023
+        time.sleep(0.017 * kill)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert _records(output) >= finished + 2
+        finished = _records(output)
+    resumed = run(folder, output)
+    assert len(resumed) == 10 - finished
+    assert content(output) == content(tmp_path / "whole")
+
+
+def _records(output: Path) -> int:
+    return len(list(partial_folder(output).glob("items/*.json")))
+
+
+def _wait_for(condition: object, seconds: float = 60.0) -> None:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happens"
+        time.sleep(0.005)

@@ -1,0 +1,100 @@
+"""`momentret extract` from videos to a store that the other verbs read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from .extract.films import film, films
+from .helpers import momentret
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> None:
+    torch.set_num_threads(1)
+
+
+def extract(folder: Path, output: Path, *options: object) -> int:
+    return momentret(
+        "extract", folder, "--output", output, "--encoder", "fake", "--clip-length", 0.5, "--threads", 1, *options
+    )
+
+
+def test_a_folder_becomes_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = films(tmp_path / "in", 3)
+    (folder / "bad.mp4").write_text("no film")
+    assert extract(folder, tmp_path / "store", "--json") == 0
+    shown = capsys.readouterr()
+    summary = json.loads(shown.out)
+    assert (summary["videos"], summary["quarantined"], summary["extracted_now"]) == (3, 1, 4)
+    assert [row["video_id"] for row in summary["outcomes"]] == ["bad", "film 0", "film 1", "film 2"]
+    assert "quarantine: " in shown.err
+    assert "bad.mp4' cannot be read as a video" in shown.err
+    assert momentret("features", "check", tmp_path / "store") == 0
+    assert "3 items in video/clip: no problems" in capsys.readouterr().out
+    lines = (tmp_path / "store.videos.jsonl").read_text().splitlines()
+    assert [json.loads(line)["decoder"] for line in lines] == ["", "pyav", "pyav", "pyav"]
+
+
+def test_the_summary_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film(tmp_path / "in" / "a.mp4", [("red", 2.0)])
+    assert extract(tmp_path / "in", tmp_path / "store") == 0
+    assert "store: 1 videos, 4 clips, 0 in quarantine; 1 extracted now at" in capsys.readouterr().out
+
+
+def test_shards_and_a_last_run_make_the_same_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = films(tmp_path / "in", 5)
+    assert extract(folder, tmp_path / "whole") == 0
+    for i in (2, 1, 3):
+        assert extract(folder, tmp_path / "store", "--shard", f"{i}/3") == 0
+        assert not (tmp_path / "store").exists()
+    assert extract(folder, tmp_path / "store") == 0
+    assert "0 extracted now" in capsys.readouterr().out.splitlines()[-1]
+    for name in ("rows.npy", "index.json", "manifest.json"):
+        part = Path("video", "clip", name)
+        assert (tmp_path / "store" / part).read_bytes() == (tmp_path / "whole" / part).read_bytes()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--keyframes", None), ("--decoder", "pyav"), ("--fps", 4.0)])
+def test_options_of_decoding_are_carried_out(tmp_path: Path, option: str, value: object) -> None:
+    film(tmp_path / "in" / "a.mp4", [("red", 1.0), ("blue", 1.0)])
+    assert extract(tmp_path / "in", tmp_path / "store", option, *([] if value is None else [value])) == 0
+    assert json.loads((tmp_path / "store.videos.jsonl").read_text())["clips"] == 4
+
+
+def test_an_output_that_is_there_is_refused_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film(tmp_path / "in" / "a.mp4", [("red", 1.0)])
+    assert extract(tmp_path / "in", tmp_path / "store") == 0
+    assert extract(tmp_path / "in", tmp_path / "store") == 1
+    assert "exists already" in capsys.readouterr().err
+    assert extract(tmp_path / "in", tmp_path / "store", "--overwrite") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fps", "0.3"], "frames a clip"),
+        (["--encoder", "ofline"], "did you mean 'offline'"),
+        (["--shard", "3/2"], "is not i/n"),
+        (["--time-limit", "0"], "time limit is 0.0 s"),
+        (["--decoder", "ffmpeg"], "no decoder 'ffmpeg'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    film(tmp_path / "in" / "a.mp4", [("red", 1.0)])
+    assert extract(tmp_path / "in", tmp_path / "store", *options) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_nothing_but_quarantine_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mp4").write_text("no film")
+    assert extract(tmp_path / "in", tmp_path / "store") == 1
+    assert "none of the 1 videos could be used" in capsys.readouterr().err
