@@ -82,7 +82,7 @@ def main() -> None:
 
 
 # verbs
-from momentret.cli import checkpoint, data, features  # noqa: E402
+from momentret.cli import checkpoint, data, features, hubness  # noqa: E402
 from momentret.cli.evaluate import evaluate  # noqa: E402
 from momentret.cli.extract import extract  # noqa: E402
 from momentret.cli.predict import predict  # noqa: E402
@@ -95,3 +95,4 @@ app.command("evaluate")(evaluate)
 app.command("predict")(predict)
 app.add_typer(checkpoint.app, name="checkpoint")
 app.command("extract")(extract)
+app.add_typer(hubness.app, name="hubness")

@@ -175,6 +175,10 @@ class Rows(Protocol):
         """Return the entries at the given rows and columns, ``(rows, columns)``."""
         ...
 
+    def part(self, start: int, stop: int) -> Rows:
+        """Return rows ``[start, stop)`` as rows of their own."""
+        ...
+
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Tensor]]:
         """Yield ``(first row, block)`` from top to bottom."""
         ...
@@ -217,6 +221,9 @@ class MatrixRows(_Blocks):
     def sample(self, rows: np.ndarray, columns: np.ndarray) -> Tensor:
         places = torch.from_numpy(columns)
         return torch.cat([as_tensor(self.array[i : i + 1])[:, places.to(self.device)] for i in rows]).to(self.device)
+
+    def part(self, start: int, stop: int) -> Rows:
+        return MatrixRows(self.array[start:stop], self.name, self.device)
 
     def keys(self, start: int, stop: int) -> np.ndarray:
         step = -(-self.shape[1] // 64)
@@ -272,6 +279,9 @@ class ProductRows(_Blocks):
         left = torch.cat([self.embeddings(i, i + 1) for i in rows])
         return left @ self.right[torch.from_numpy(columns).to(self.device)].T
 
+    def part(self, start: int, stop: int) -> Rows:
+        return ProductRows(self.left[start:stop], self.right, self.metric, self.name)
+
     def keys(self, start: int, stop: int) -> np.ndarray:
         return _row_keys(as_tensor(self.left[start:stop]))
 
@@ -295,6 +305,9 @@ class JoinedRows(_Blocks):
         inside = columns < self.parts[0].shape[1]
         right = self.parts[1].sample(rows, columns[~inside] - self.parts[0].shape[1])
         return torch.cat([self.parts[0].sample(rows, columns[inside]), right], dim=1)
+
+    def part(self, start: int, stop: int) -> Rows:
+        return JoinedRows(*(part.part(start, stop) for part in self.parts))
 
     def keys(self, start: int, stop: int) -> np.ndarray:
         return self.parts[0].keys(start, stop)

@@ -81,6 +81,8 @@ class HubnessConfig:
     """Sinkhorn regulariser; None: 0.3 standard deviations."""
     iterations: int = 10
     """Sinkhorn iterations."""
+    units: str = "inverse"
+    """``std``: temperatures count standard deviations of the bank: beta = value / sigma, tau = value * sigma."""
     rule: str = "monotone"
     """``product`` multiplies raw similarities as published (dualdis, dsl); it is not monotone below 0."""
 
@@ -99,6 +101,8 @@ class HubnessConfig:
             raise ConfigError(f"shrink is {self.shrink}, expected a number from 0 (raw) to 1 (the published method)")
         if not 0 <= self.alpha < float("inf"):
             raise ConfigError(f"alpha is {self.alpha}, expected a number from 0")
+        if self.units not in ("inverse", "std"):
+            raise ConfigError(f"units is {self.units!r}, expected 'inverse' or 'std'")
         if self.rule not in ("monotone", "product"):
             raise ConfigError(f"rule is {self.rule!r}, expected 'monotone' or 'product'")
 

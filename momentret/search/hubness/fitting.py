@@ -138,9 +138,9 @@ class Fitting:
         bank, query = self.banks[name], name == "query_bank"
         beta = self.config.beta_query if query else self.config.beta_gallery
         sigma = None
-        if beta is None:
+        if beta is None or self.config.units == "std":
             sigma = sample_sigma(bank)
-            beta = inverse(sigma, QUERY_BETA if query else GALLERY_BETA)
+            beta = inverse(sigma, beta or (QUERY_BETA if query else GALLERY_BETA))
         activation = (self.config.k_query if query else self.config.k_gallery) if self.config.traits.gated else 0
         sums = collect(bank, (beta,), top, activation, self._shrinks, self.block_bytes, self.progress)
         side = "query" if query else "gallery"
@@ -161,7 +161,9 @@ class Fitting:
     def _sinkhorn(self) -> Tensor:
         bank = self.banks["query_bank"]
         sigma = sample_sigma(bank)
-        tau = self.config.tau or (SINKHORN_TAU * sigma if sigma > 0 else 1.0)
+        tau = self.config.tau
+        if tau is None or self.config.units == "std":
+            tau = (tau or SINKHORN_TAU) * sigma if sigma > 0 else 1.0
         self.facts = replace(self.facts, tau=tau, sigma_query=sigma)
         if self._shrinks:
             sums = collect(bank, (inverse(sigma, QUERY_BETA),), block_bytes=self.block_bytes)

@@ -147,14 +147,19 @@ class HubnessNormaliser:
     ) -> Iterator[tuple[int, Tensor]]:
         """Yield ``(first row, corrected block)``: the streaming form of `transform`."""
         rows = as_rows(S)
-        apply = self._prepare(rows, block_bytes, progress)
+        apply = self.prepare(rows, block_bytes, progress)
         total = -(-rows.shape[0] // max(1, block_bytes // (rows.shape[1] * rows.dtype.itemsize)))
         for start, block in progress(rows.blocks(block_bytes), "correcting", total):
             require_no_nan(block, rows.name, start)
             yield start, apply(block)
 
-    def _prepare(self, rows: Rows, block_bytes: int, progress: Progress) -> Callable[[Tensor], Tensor]:
-        """Return what corrects a block: a function of the fitted state, or of all test queries."""
+    def prepare(
+        self, rows: Rows, block_bytes: int = BLOCK_BYTES, progress: Progress = silent
+    ) -> Callable[[Tensor], Tensor]:
+        """Return what corrects a block of `rows`: a function of the fitted state, or of all test queries.
+
+        It expects numbers that `require_no_nan` has seen.
+        """
         if self.config.traits.transductive:
             fitting = Fitting(self.config, {"query_bank": rows}, block_bytes, progress)
             bias = fitting.terms()[0].bias

@@ -1,0 +1,109 @@
+"""What is wrong with a set of inputs: errors that end the work, warnings that go into the report."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from momentret.errors import ConfigError, DataError, MismatchError
+from momentret.search.hubness.arrays import Rows
+from momentret.search.hubness.config import HubnessConfig
+
+__all__ = ["check_banks", "require_allowed"]
+
+FEW = 300  # bank rows below which an unshrunk correction can hurt
+LOOKED_AT = 1024
+
+
+def require_allowed(config: HubnessConfig, transductive: bool) -> None:
+    """Refuse a transductive method that was not asked for knowingly."""
+    if config.traits.transductive and not transductive:
+        raise ConfigError(
+            f"method {config.method!r} needs all test queries at once and uses that every item is wanted once; its "
+            "numbers do not compare with bank methods; pass --allow-transductive if that is meant"
+        )
+
+
+def check_banks(S: Rows, query_bank: Rows | None, gallery_bank: Rows | None, embeddings: bool = False) -> list[str]:
+    """Compare banks with the test similarities.
+
+    Args:
+        S: test queries × gallery.
+        query_bank: query bank × gallery.
+        gallery_bank: gallery bank × gallery.
+        embeddings: the rows are products, so scales and shapes agree by construction.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        MismatchError: columns differ; a transposed matrix is named.
+        DataError: the query bank is the test queries.
+    """
+    warnings = []
+    for name, bank in (("query bank", query_bank), ("gallery bank", gallery_bank)):
+        if bank is not None:
+            _check_columns(S, bank, name)
+            if bank.shape[0] < FEW:
+                warnings.append(f"the {name} has {bank.shape[0]} rows; below {FEW} a correction is mostly noise")
+    if query_bank is not None:
+        warnings += _check_overlap(S, query_bank)
+        if not embeddings:
+            warnings += _check_scale(S, query_bank, gallery_bank)
+    return warnings
+
+
+def _check_columns(S: Rows, bank: Rows, name: str) -> None:
+    if bank.shape[1] == S.shape[1]:
+        return
+    message = f"the similarities are {_shown(S)} (queries × gallery), the {name} is {_shown(bank)}: columns differ"
+    if bank.shape[0] == S.shape[1]:
+        message += f"; the {name} looks transposed, pass --transpose {name.replace(' ', '-')}"
+    elif bank.shape[1] == S.shape[0]:
+        message += "; the similarities look transposed, pass --transpose similarities"
+    else:
+        message += "; rows are queries or bank elements, columns the gallery"
+    raise MismatchError(message)
+
+
+def _shown(rows: Rows) -> str:
+    return f"{rows.shape[0]} × {rows.shape[1]}"
+
+
+def _check_overlap(S: Rows, bank: Rows) -> list[str]:
+    """Compare the rows: a bank that holds the test queries answers the test."""
+    looked = min(LOOKED_AT, S.shape[0])
+    test = S.keys(0, looked)
+    known = np.concatenate(
+        [bank.keys(i, min(i + LOOKED_AT, bank.shape[0])) for i in range(0, bank.shape[0], LOOKED_AT)]
+    )
+    shared = int(np.isin(test, known).sum())
+    if shared > looked / 2 and looked > 1:
+        raise DataError(
+            f"the query bank holds {shared} of the first {looked} test queries; a bank must be of training queries"
+        )
+    return [f"{shared} of the first {looked} test queries are in the query bank"] if shared else []
+
+
+def _check_scale(S: Rows, query_bank: Rows, gallery_bank: Rows | None) -> list[str]:
+    test, bank = _moments(S), _moments(query_bank)
+    warnings = []
+    if not 0.2 <= (bank[1] + 1e-12) / (test[1] + 1e-12) <= 5:
+        warnings.append(
+            f"the query bank varies by {bank[1]:.3g}, the similarities by {test[1]:.3g}: different logit scale?"
+        )
+    if gallery_bank is not None:
+        inner = _moments(gallery_bank)
+        if all(abs(a - b) <= 0.1 * abs(b) for a, b in zip(inner, bank, strict=True)):
+            warnings.append(
+                "the gallery bank looks cross-modal: it should be gallery bank × gallery, within the modality"
+            )
+    return warnings
+
+
+def _moments(rows: Rows) -> tuple[float, float]:
+    """Return mean and standard deviation of a few rows, masked entries left out."""
+    picked = np.linspace(0, rows.shape[0] - 1, min(64, rows.shape[0])).astype(int)
+    values = rows.sample(np.unique(picked), np.arange(rows.shape[1])).double()
+    values = values[torch.isfinite(values)]
+    return (float(values.mean()), float(values.std(correction=0))) if len(values) else (0.0, 0.0)

@@ -1,0 +1,266 @@
+"""Matrices and embeddings from files: .npy (mapped), .npz, .h5, .csv, .tsv, .parquet, .pt, packed feature stores.
+
+Written ``path`` or ``path:key`` where a file holds several arrays. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from momentret.errors import ConfigError, DataError
+from momentret.search.hubness.arrays import Array
+
+__all__ = ["READERS", "Source", "read_source", "read_truth"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An array and where it came from."""
+
+    array: Array
+    path: Path
+    row_ids: list[str] | None = None
+    column_ids: list[str] | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Path, shape and number format, for reports."""
+        return {"path": str(self.path), "shape": list(self.array.shape), "dtype": str(self.array.dtype)}
+
+
+def read_source(spec: str, name: str) -> Source:
+    """Open an array by its ending.
+
+    Args:
+        spec: ``path``, or ``path:key``.
+        name: what it is, for messages: ``the similarities``.
+
+    Raises:
+        DataError: unreadable, of another format, or not a matrix of numbers.
+        ConfigError: it holds several arrays and none was named.
+    """
+    path, key = _split(spec)
+    if not path.exists():
+        raise DataError(f"{name}: {str(path)!r} does not exist")
+    ending = "folder" if path.is_dir() else path.suffix.lower()
+    reader = READERS.get(ending)
+    if reader is None:
+        hint = "; pickles are never loaded, save the array with numpy.save" if ending in (".pkl", ".pickle") else ""
+        raise DataError(f"{name}: {path.name!r} ends in {ending!r}, expected {', '.join(READERS)}{hint}")
+    source = reader(path, key)
+    if len(source.array.shape) != 2 or 0 in source.array.shape:
+        raise DataError(f"{name} ({path}) has shape {tuple(source.array.shape)}, expected two axes, none of them empty")
+    kind = getattr(source.array.dtype, "kind", "f")
+    if kind not in "fiub":
+        raise DataError(f"{name} ({path}) holds {source.array.dtype} values, expected real numbers")
+    return source
+
+
+def _split(spec: str) -> tuple[Path, str | None]:
+    if Path(spec).exists() or ":" not in spec:
+        return Path(spec), None
+    path, key = spec.rsplit(":", 1)
+    return Path(path), key
+
+
+def _read_npy(path: Path, key: str | None) -> Source:
+    try:
+        return Source(np.load(path, mmap_mode="r", allow_pickle=False), path)
+    except (ValueError, EOFError, SyntaxError) as error:
+        raise DataError(f"{path} is not a NumPy array of plain numbers ({error}); save it again") from error
+
+
+def _read_npz(path: Path, key: str | None) -> Source:
+    from momentret.features.readers import check_size
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                check_size(info.file_size, info.compress_size, path)
+        with np.load(path, allow_pickle=False) as arrays:
+            return Source(arrays[_choose(path, key, list(arrays.files))], path)
+    except (ValueError, EOFError, zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path} is not a whole .npz file of plain numbers ({error}); save it again") from error
+
+
+def _choose(path: Path, key: str | None, known: list[str]) -> str:
+    if key is None and len(known) == 1:
+        return known[0]
+    if key is None or key not in known:
+        shown = ", ".join(known[:10]) or "nothing"
+        what = "no array was named" if key is None else f"there is no {key!r}"
+        raise ConfigError(f"{path} holds {shown}: {what}; write {path.name}:NAME")
+    return key
+
+
+def _read_h5(path: Path, key: str | None) -> Source:
+    """Open a data set by names alone; links and foreign storage are never followed."""
+    import h5py
+
+    try:
+        node = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(f"{path} is not a whole HDF5 file ({error}); get it again") from error
+    for name in _choose(path, key.strip("/") if key else None, _data_sets(node)).split("/"):
+        node = node[name]
+    if node.external or node.is_virtual:
+        raise DataError(f"{path} keeps its numbers in other files, which are not read; repack the file")
+    return Source(node, path)
+
+
+def _data_sets(group: Any, prefix: str = "") -> list[str]:
+    import h5py
+
+    found: list[str] = []
+    for name in group:
+        if type(group.get(name, getlink=True)) is h5py.HardLink:
+            node = group[name]
+            found += [prefix + name] if isinstance(node, h5py.Dataset) else _data_sets(node, f"{prefix}{name}/")
+    return found
+
+
+def _read_table(path: Path, key: str | None) -> Source:
+    """Read a table: dense (optional header of gallery ids, optional first column of query ids) or long."""
+    import pandas as pd
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            separator = "\t" if path.suffix.lower() == ".tsv" else ","
+            table = pd.read_csv(path, sep=separator, header=0 if _has_header(path, separator) else None)
+    except ImportError as error:
+        raise ConfigError(f"{path}: reading .parquet needs pyarrow: pip install pyarrow, or save as .npy") from error
+    except (ValueError, OSError, pd.errors.ParserError) as error:  # pyarrow's errors are of these
+        raise DataError(f"{path} is not a readable table ({error}); save it as .npy") from error
+    if {"query_id", "gallery_id", "score"} <= set(table.columns):
+        table = table.pivot_table(index="query_id", columns="gallery_id", values="score", sort=False)
+        table = table.fillna(-np.inf).reset_index()
+    return _from_table(table, path)
+
+
+def _from_table(table: Any, path: Path) -> Source:
+    first = table.columns[0]
+    with_ids = table[first].dtype.kind not in "fiub" or str(first) in ("id", "query_id")
+    row_ids = [str(value) for value in table[first]] if with_ids else None
+    values = table.drop(columns=first) if with_ids else table
+    text = [column for column in values.columns if values[column].dtype.kind not in "fiub"]
+    if text:
+        raise DataError(f"{path}: column {text[0]!r} does not hold numbers; only the first column may be ids")
+    named = any(isinstance(column, str) for column in values.columns)
+    return Source(values.to_numpy(), path, row_ids, [str(column) for column in values.columns] if named else None)
+
+
+def _has_header(path: Path, separator: str) -> bool:
+    with open(path, encoding="utf-8") as file:
+        cells = file.readline().strip().split(separator)
+    return not all(_is_number(cell) for cell in cells[1:] or cells)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_pt(path: Path, key: str | None) -> Source:
+    import pickle
+    import warnings
+
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about foreign files, which are then refused
+            value = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise DataError(f"{path} holds more than tensors or is damaged; save the tensor alone") from error
+    if isinstance(value, dict):
+        value = value[_choose(path, key, [name for name, part in value.items() if isinstance(part, torch.Tensor)])]
+    if not isinstance(value, torch.Tensor):
+        raise DataError(f"{path} holds a {type(value).__name__}, expected a tensor")
+    if value.dtype == torch.bfloat16:
+        value = value.float()
+    return Source(value.numpy(), path)
+
+
+def _read_store(path: Path, key: str | None) -> Source:
+    """Open one family of a packed feature store: its rows are the embeddings, ``id`` or ``id:row`` their ids."""
+    from momentret.features.packed import PackedSource
+
+    source = PackedSource.load(path)
+    parts = [(item_id, source.read(item_id)) for item_id in source.ids()]
+    ids = [name if len(rows) == 1 else f"{name}:{i}" for name, rows in parts for i in range(len(rows))]
+    return Source(np.concatenate([rows for _, rows in parts]), path, row_ids=ids)
+
+
+READERS: dict[str, Callable[[Path, str | None], Source]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".h5": _read_h5,
+    ".hdf5": _read_h5,
+    ".csv": _read_table,
+    ".tsv": _read_table,
+    ".parquet": _read_table,
+    ".pt": _read_pt,
+    ".pth": _read_pt,
+    "folder": _read_store,
+}
+
+
+def read_truth(
+    spec: str, shape: tuple[int, int], row_ids: list[str] | None, column_ids: list[str] | None
+) -> np.ndarray:
+    """Return ground truth as positions of (query, item), ``(M, 2)``.
+
+    Args:
+        spec: ``diag``; ``captions:N`` (query i wants item i // N); or a .csv file of query_id, gallery_id.
+        shape: of the similarities.
+        row_ids: query ids; without them a file names positions.
+        column_ids: gallery ids, likewise.
+
+    Raises:
+        DataError: it does not fit the matrix, or names unknown ids.
+    """
+    queries, items = shape
+    if spec == "diag":
+        if queries != items:
+            raise DataError(
+                f"ground truth 'diag' needs a square matrix, this one is {queries} × {items}; use captions:N"
+            )
+        return np.stack([np.arange(queries)] * 2, axis=1)
+    if spec.startswith("captions:"):
+        number = spec.removeprefix("captions:")
+        if not number.isdigit() or int(number) < 1 or queries != int(number) * items:
+            raise DataError(f"ground truth {spec!r} does not fit {queries} queries and {items} items")
+        return np.stack([np.arange(queries), np.arange(queries) // int(number)], axis=1)
+    return _read_pairs(Path(spec), row_ids, column_ids)
+
+
+def _read_pairs(path: Path, row_ids: list[str] | None, column_ids: list[str] | None) -> np.ndarray:
+    import pandas as pd
+
+    if not path.exists():
+        raise DataError(f"ground truth: {str(path)!r} is neither diag, captions:N nor a file")
+    try:
+        table = pd.read_csv(path, dtype=str)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{path} is not a readable table ({error}); expected columns query_id,gallery_id") from error
+    if not {"query_id", "gallery_id"} <= set(table.columns):
+        raise DataError(f"{path} has columns {', '.join(table.columns)}, expected query_id,gallery_id")
+    columns = []
+    for name, ids in (("query_id", row_ids), ("gallery_id", column_ids)):
+        places = {text: i for i, text in enumerate(ids)} if ids else None
+        try:
+            columns.append([int(text) if places is None else places[text] for text in table[name].fillna("")])
+        except (KeyError, ValueError) as error:
+            raise DataError(f"{path}: {name} {error} is unknown; expected an id of the matrix or a position") from error
+    return np.array(columns, np.int64).T
