@@ -1,0 +1,77 @@
+"""Answers as JSON: a round trip, and malformed rows refused by part."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from momentret.errors import DataError
+from momentret.search.answers import Answer, AnswerError, Curve, FoundMoment, read_answer
+
+
+def answer(**changes: Any) -> Answer:
+    moments = (
+        FoundMoment(1, "dogs", "films/dogs.mp4", 30.0, 4.0, 8.0, 1.5, 0.9),
+        FoundMoment(2, "cats", os.fsdecode(b"\xff.mp4"), 12.0, 0.0, 2.0, 0.5, 0.2),
+    )
+    curves = {"dogs": Curve(0.0, 2.0, (0.1, 0.2, 0.9)), "cats": Curve(0.5, 2.0, (0.4,))}
+    values: dict[str, Any] = {"query": "a dog", "index": "films.index", "encoder": "fake", "presence": 0.9}
+    values |= {"present": True, "min_confidence": 0.5, "moments": moments, "curves": curves}
+    return Answer(**{**values, **changes})
+
+
+def test_an_answer_survives_json() -> None:
+    found = answer()
+    assert Answer.from_row(json.loads(json.dumps(found.to_row()))) == found
+
+
+def test_keys_of_a_later_version_are_passed_over() -> None:
+    row = answer().to_row()
+    row["moments"][0]["thumbnail"] = row["later"] = "x"
+    assert Answer.from_row(row) == answer()
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("presence", 1.5, "presence is 1.5"),
+        ("presence", None, "presence is None"),
+        ("present", 1, "present is 1"),
+        ("index", 3, "index is 3"),
+        ("moments", {}, "a list 'moments'"),
+        ("moments", ["x"], "a moment is a str"),
+        ("moments", [{"rank": 1}], "a moment has no 'video_id'"),
+        ("curves", {"dogs": {"start": 0, "clip_length": 0, "values": []}}, "clip_length of a curve is 0"),
+        ("curves", {"dogs": {"start": 0, "clip_length": 2, "values": "12"}}, "values of a curve"),
+        ("curves", {"dogs": {"start": 0, "clip_length": 2, "values": [True]}}, "values of a curve"),
+    ],
+)
+def test_a_malformed_answer_is_refused_by_part(part: str, value: Any, message: str) -> None:
+    with pytest.raises(AnswerError, match=message):
+        Answer.from_row({**answer().to_row(), part: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("rank", 3), ("end", 1.0), ("confidence", -0.1), ("path", b"x"), ("score", float("nan"))]
+)
+def test_a_malformed_moment_is_refused(name: str, value: Any) -> None:
+    row = answer().to_row()
+    row["moments"][0][name] = value
+    with pytest.raises(AnswerError):
+        Answer.from_row(row)
+
+
+def test_the_message_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    path.write_text("[]")
+    with pytest.raises(DataError, match=r"found\.json: an answer is a list"):
+        read_answer(path)
+    path.write_text("{")
+    with pytest.raises(DataError, match=r"found\.json is not JSON"):
+        read_answer(path)
+    path.write_text(json.dumps(answer().to_row()))
+    assert read_answer(path) == answer()
