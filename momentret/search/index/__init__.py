@@ -3,7 +3,7 @@
 from momentret.search.index.corpus import CorpusIndex, IndexStats
 from momentret.search.index.errors import DamagedIndexError, IndexLockedError
 from momentret.search.index.filters import Changes, Filter, SeenFile, changes
-from momentret.search.index.search import Hit, SearchOptions, SearchResult
+from momentret.search.index.query import Hit, SearchOptions, SearchResult
 from momentret.search.index.settings import IndexSettings, Video
 
 __all__ = [

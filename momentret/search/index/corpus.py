@@ -16,7 +16,8 @@ from momentret.search.index.codes import decode
 from momentret.search.index.columns import Columns, describe, encode_video
 from momentret.search.index.filters import Changes, SeenFile, changes
 from momentret.search.index.manifest import Manifest
-from momentret.search.index.search import SearchOptions, SearchResult, search_segments, unit_tokens
+from momentret.search.index.query import SearchOptions, SearchResult, unit_tokens
+from momentret.search.index.search import search_segments
 from momentret.search.index.segment import Segment
 from momentret.search.index.settings import IndexSettings, Video
 from momentret.search.index.store import Mode, Store, create_store

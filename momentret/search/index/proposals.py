@@ -19,7 +19,7 @@ from momentret.search.index.fde import FixedEncoding
 from momentret.search.index.segment import Segment
 
 if TYPE_CHECKING:
-    from momentret.search.index.search import SearchOptions
+    from momentret.search.index.query import SearchOptions
 
 __all__ = ["PROPOSERS", "FirstStage", "propose"]
 

@@ -15,6 +15,7 @@ from momentret.search.index.columns import Columns, level_of, row_layout, texts
 from momentret.search.index.disk import RowFile, raw, read_array, sync_folder, write_file
 from momentret.search.index.errors import DamagedIndexError
 from momentret.search.index.manifest import SegmentEntry
+from momentret.search.index.runs import Run
 from momentret.search.index.settings import IndexSettings, Video
 
 __all__ = ["POOL_COLUMNS", "Segment", "open_segment", "write_segment"]
@@ -109,6 +110,16 @@ class Segment:
         """Return the columns of the rotation of the pooled vectors, if there is one."""
         return _BASIS if self.entry is not None and f"{_BASIS[0]}.bin" in self.entry.files else ()
 
+    def clip_rows(self, runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the codes ``(L, D)`` of the runs, one after the other, and the factor ``(L,)`` of each row.
+
+        Raises:
+            DamagedIndexError: a video's rows do not match their checksum.
+        """
+        begins = self.clip_begins
+        ranges = [(int(begins[run.video]) + run.begin, int(begins[run.video]) + run.end) for run in runs]
+        return self.clip_codes(ranges, (run.video for run in runs)), self._clip_scale(ranges)
+
     def clip_codes(self, ranges: Sequence[tuple[int, int]], owners: Iterable[int]) -> np.ndarray:
         """Return the codes of the clip rows in `ranges`, one after the other; the videos they are of are checked first.
 
@@ -138,7 +149,7 @@ class Segment:
                 raise DamagedIndexError(self._rows.path, f"is damaged in the rows of video {self.ids[row]!r}")
         self._checked[row] = True
 
-    def clip_scale(self, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
+    def _clip_scale(self, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
         """Return the factors from codes to values of the clip rows in `ranges`, one after the other."""
         peaks = self.columns["clip_peak"]
         rows = np.concatenate([peaks[begin:end] for begin, end in ranges])

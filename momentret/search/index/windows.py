@@ -8,21 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from momentret.search.chamfer import window_scores
-from momentret.search.index.segment import Segment
+from momentret.search.index.runs import ClipSource, Run
 
-__all__ = ["Run", "Windows", "pick", "score_runs"]
+__all__ = ["Windows", "pick", "score_runs"]
 
 _CHUNK = 2_048
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Clips `begin` to `end` of one video of a segment."""
-
-    video: int
-    """Row of the video in its segment."""
-    begin: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +26,28 @@ class Windows:
     """``(T, n)``: tokens x clips."""
 
 
-def clip_products(query: np.ndarray, segment: Segment, runs: Sequence[Run]) -> np.ndarray:
+def clip_products(query: np.ndarray, source: ClipSource, runs: Sequence[Run]) -> np.ndarray:
     """Return tokens x clips ``(T, L)`` of all runs, one after the other."""
-    begins = segment.clip_begins
-    ranges = [(int(begins[run.video]) + run.begin, int(begins[run.video]) + run.end) for run in runs]
-    codes = segment.clip_codes(ranges, (run.video for run in runs))
+    codes, scale = source.clip_rows(runs)
     out = np.empty((len(query), len(codes)), dtype=np.float32)
     for begin in range(0, len(codes), _CHUNK):
         out[:, begin : begin + _CHUNK] = query @ codes[begin : begin + _CHUNK].astype(np.float32).T
-    out *= segment.clip_scale(ranges)
+    out *= scale
     return out
 
 
-def score_runs(query: np.ndarray, segment: Segment, runs: Sequence[Run], lengths: Sequence[int]) -> list[Windows]:
+def score_runs(query: np.ndarray, source: ClipSource, runs: Sequence[Run], lengths: Sequence[int]) -> list[Windows]:
     """Score every window of every run.
 
     Args:
         query: ``(T, D)`` unit rows.
-        segment: that the runs are of.
+        source: that the runs are of.
         runs: of clips; windows stay within one.
         lengths: of the windows in clips, ascending.
     """
     if not runs:
         return []
-    product = clip_products(query, segment, runs)
+    product = clip_products(query, source, runs)
     sizes = np.array([run.end - run.begin for run in runs])
     scores = window_scores(product, sizes, lengths)
     ends = np.cumsum(sizes).tolist()
