@@ -5,6 +5,7 @@ arrays       NumPy and torch as one, exact top-k, matrices in blocks of rows
 streaming    the sums that methods need, in one pass over a bank
 normaliser   HubnessNormaliser: fit once, store one number per item, apply anywhere
 guard        how much of a bank's correction to believe: split halves, live queries
+corpus       biases per video of a corpus index, kept beside it, applied to its hits
 index        one FAISS index that serves every bank method
 diagnosis    k-occurrence and what follows from it
 retrieval    R@k, MdR, MnR with a tie rule, paired comparison

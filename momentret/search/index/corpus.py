@@ -17,7 +17,7 @@ from momentret.search.index.columns import Columns, describe, encode_video
 from momentret.search.index.filters import Changes, SeenFile, changes
 from momentret.search.index.manifest import Manifest
 from momentret.search.index.query import SearchOptions, SearchResult, unit_tokens
-from momentret.search.index.search import search_segments
+from momentret.search.index.search import score_matrix, search_segments
 from momentret.search.index.segment import Segment
 from momentret.search.index.settings import IndexSettings, Video
 from momentret.search.index.store import Mode, Store, create_store
@@ -214,7 +214,28 @@ class CorpusIndex:
         rows = [unit_tokens(tokens, sentence, self.settings.dim) for tokens, sentence in queries]
         return search_segments(self._store.segments(), rows, options or SearchOptions())
 
+    def score_videos(
+        self, queries: Sequence[tuple[np.ndarray, np.ndarray | None]], options: SearchOptions | None = None
+    ) -> np.ndarray:
+        """Score every video against every query: its best window, ``(B, N)`` float32, columns as in `videos`.
+
+        Args:
+            queries: tokens ``(T, D)`` and sentence ``(D,)`` or None, as for `search`.
+            options: ``exact`` scores the clips, otherwise the pooled vectors of the first stage, for a fraction of the
+                work; ``level`` and ``lengths`` count, the others do not.
+
+        Raises:
+            ValueError: a query does not fit the index.
+        """
+        rows = [unit_tokens(tokens, sentence, self.settings.dim) for tokens, sentence in queries]
+        return score_matrix(self._store.segments(), rows, options or SearchOptions())
+
     # looking
+
+    @property
+    def folder(self) -> Path:
+        """Return where the index is."""
+        return self._store.folder
 
     def videos(self) -> Iterator[Video]:
         """Yield the record of every video."""

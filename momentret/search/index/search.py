@@ -14,7 +14,7 @@ from momentret.search.index.runs import Run, widened
 from momentret.search.index.segment import Segment
 from momentret.search.index.windows import score_runs
 
-__all__ = ["search_segments"]
+__all__ = ["score_matrix", "search_segments"]
 
 _SIEVE_SHARE = 0.1
 _EXACT_CLIPS = 16_384
@@ -113,7 +113,7 @@ def _whole_runs(segment: Segment, rows: np.ndarray) -> list[Run]:
     ]
 
 
-def _video_scores(
+def video_scores(
     segment: Segment, query: np.ndarray, rows: np.ndarray, lengths: Sequence[int]
 ) -> Iterator[tuple[int, float]]:
     """Yield ``(row, score of its best window)`` of whole videos, some thousand clips at a time."""
@@ -123,6 +123,27 @@ def _video_scores(
             yield windows.run.video, float(windows.scores.max())
 
 
+def score_matrix(segments: Sequence[Segment], queries: Sequence[np.ndarray], options: SearchOptions) -> np.ndarray:
+    """Return the score of the best window of every video that is there ``(B, N)`` float32, in the order of `segments`.
+
+    Exactly with ``options.exact``, else by the pooled vectors of the first stage.
+    """
+    parts = []
+    for segment in segments:
+        rows = np.flatnonzero(~segment.removed)
+        part = np.empty((len(queries), segment.videos), dtype=np.float32)
+        if options.exact:
+            for line, query in zip(part, queries, strict=True):
+                for row, score in video_scores(segment, query, rows, window_lengths(options)):
+                    line[row] = score
+        else:
+            begins = np.flatnonzero(np.diff(segment.chapters.video, prepend=-1))
+            for line, scores in zip(part, pooled_scores(queries, segment, None, options.level), strict=True):
+                line[segment.chapters.video[begins]] = np.maximum.reduceat(scores, begins)
+        parts.append(part[:, rows])
+    return np.concatenate(parts, axis=1) if parts else np.empty((len(queries), 0), dtype=np.float32)
+
+
 def _best_of_all(
     segments: Sequence[Segment], masks: Sequence[np.ndarray], query: np.ndarray, options: SearchOptions
 ) -> list[Placed]:
@@ -130,7 +151,7 @@ def _best_of_all(
     scored = [
         (score, number, row)
         for number, (segment, mask) in enumerate(zip(segments, masks, strict=True))
-        for row, score in _video_scores(segment, query, np.flatnonzero(mask), window_lengths(options))
+        for row, score in video_scores(segment, query, np.flatnonzero(mask), window_lengths(options))
     ]
     scored.sort(reverse=True)
     limit = scored[min(options.top, len(scored)) - 1][0] - _ROUNDING if scored else 0.0
@@ -158,7 +179,7 @@ def _certified(
         step = order[begin : begin + _PROOF_STEP]
         for number in {number for _, number, _ in step}:
             rows = np.array(sorted(row for _, place, row in step if place == number))
-            scores = _video_scores(segments[number], query, rows, window_lengths(options))
+            scores = video_scores(segments[number], query, rows, window_lengths(options))
             scored += [(score, number, row) for row, score in scores]
     scored.sort(reverse=True)
     limit = scored[min(options.top, len(scored)) - 1][0] - _ROUNDING if scored else 0.0

@@ -1,0 +1,293 @@
+"""Hubness in a corpus index: a bias per video, fitted through the index, kept beside it, applied to what it finds.
+
+Text queries like some videos whatever they ask for. A bank of training queries, scored against every video exactly as
+a search would, tells by how much; that is subtracted from every moment of the video.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from momentret.errors import ConfigError, DataError, MismatchError
+from momentret.files import refuse_existing, write_json
+from momentret.progress import Progress, silent
+from momentret.search.hubness.arrays import Array
+from momentret.search.hubness.config import HubnessConfig
+from momentret.search.hubness.normaliser import HubnessNormaliser
+from momentret.search.hubness.state import load_normaliser, save_normaliser
+from momentret.search.index import CorpusIndex, Hit, SearchOptions, SearchResult
+
+__all__ = ["CorpusHubness", "CorrectedHit", "CorrectedResult", "clip_gallery", "hubness_folder", "score_bank"]
+
+Query = tuple[np.ndarray, np.ndarray | None]
+"""Tokens ``(T, D)`` and sentence ``(D,)`` or None, as `CorpusIndex.search` takes them."""
+_BATCH = 8  # queries scored at once: they share the decoding of the index
+_FIRST = 100  # length of the first raw list
+_GROWTH = 4
+
+
+def hubness_folder(index: CorpusIndex) -> Path:
+    """Return where the state of an index is kept unless told otherwise."""
+    return index.folder / "hubness"
+
+
+def score_bank(
+    index: CorpusIndex,
+    queries: Sequence[Query],
+    options: SearchOptions | None = None,
+    out: Array | None = None,
+    progress: Progress = silent,
+) -> Array:
+    """Return the similarities of a bank and every video of an index, ``(M, N)`` float32, columns as `index.videos()`.
+
+    Args:
+        index: what is searched.
+        queries: of a query bank: texts as vectors; of a gallery bank: the clips ``(L, D)`` of training videos.
+        options: how the searches will be done; see `CorpusIndex.score_videos`.
+        out: where the result goes, a memory map for instance; default: a new array.
+        progress: wraps the loop.
+    """
+    starts = range(0, len(queries), _BATCH)
+    for start in progress(starts, "scoring the bank", len(starts)):
+        part = index.score_videos(queries[start : start + _BATCH], options)
+        if out is None:
+            out = np.empty((len(queries), part.shape[1]), np.float32)
+        out[start : start + len(part)] = part
+    if out is None:
+        raise DataError("the bank has no queries; give at least one, better 300")
+    return out
+
+
+def clip_gallery(index: CorpusIndex) -> tuple[list[str], np.ndarray]:
+    """Return the clips of an index as a gallery of their own: ids ``video:clip`` and vectors ``(N, D)`` float32.
+
+    For biases per clip: fit on `ProductRows` of sentence vectors against it, search with `HubCorrectedIndex`.
+    """
+    parts = [(video.video_id, index.clips(video.video_id)) for video in index.videos()]
+    ids = [f"{name}:{i}" for name, clips in parts for i in range(len(clips))]
+    return ids, np.concatenate([clips for _, clips in parts]) if parts else np.empty((0, index.settings.dim), "f4")
+
+
+@dataclass(frozen=True)
+class CorrectedHit:
+    """A found moment and what the correction made of its score."""
+
+    hit: Hit
+    score: float
+    """``hit.score - bias``: what the list is sorted by."""
+    bias: float
+    """Of its video for this query, in units of the score; 0 for a video that the state does not know."""
+
+
+@dataclass(frozen=True)
+class CorrectedResult:
+    """A corrected list of moments."""
+
+    hits: tuple[CorrectedHit, ...]
+    """Best first; ties by video id, then by time."""
+    certified: bool
+    """These are the best moments of the corrected search of the whole index, proven."""
+    unknown: int
+    """Moments found in videos that the state does not know: added since it was fitted, and not corrected."""
+
+
+@dataclass(frozen=True)
+class CorpusHubness:
+    """A fitted normaliser and the videos that its biases belong to.
+
+    Example: ``CorpusHubness.fit(index, bank).search(index, tokens)``.
+    """
+
+    normaliser: HubnessNormaliser
+    video_ids: tuple[str, ...]
+    """In the order of the biases."""
+    level: str = "moment"
+    """`SearchOptions.level` of the scores that it was fitted on."""
+    exact: bool = False
+    """Fitted on exact scores, not on those of the first stage."""
+    encoder: str = ""
+    """Fingerprint of the index's encoder."""
+
+    @classmethod
+    def fit(
+        cls,
+        index: CorpusIndex,
+        bank: Sequence[Query],
+        gallery_bank: Sequence[np.ndarray] = (),
+        live: Sequence[Query] = (),
+        config: HubnessConfig | None = None,
+        options: SearchOptions | None = None,
+        progress: Progress = silent,
+    ) -> CorpusHubness:
+        """Score banks against the videos of an index and fit a bias per video.
+
+        Args:
+            index: to be searched.
+            bank: training queries.
+            gallery_bank: clips ``(L, D)`` of training videos (gis, dualis, dualdis).
+            live: unlabelled queries from production, at least 30, for the guard.
+            config: method and parameters.
+            options: how the searches will be done.
+            progress: wraps long loops.
+
+        Raises:
+            ConfigError: the method has no bias per item, or its bank is missing.
+            DataError: the index or the bank is empty.
+        """
+        config, options = config or HubnessConfig(), options or SearchOptions()
+        if config.method == "gc" or config.traits.transductive or config.traits.cross_bank or config.rule == "product":
+            raise ConfigError(f"method {config.method!r} has no bias per video that an index could keep; use is or dis")
+        if not len(index):
+            raise DataError(f"index {str(index.folder)!r} holds no videos; add some first")
+        inner = score_bank(index, [(clips, None) for clips in gallery_bank], options) if len(gallery_bank) else None
+        normaliser = HubnessNormaliser(config).fit(
+            score_bank(index, bank, options, progress=progress),
+            inner,
+            live=score_bank(index, live, options) if len(live) else None,
+        )
+        ids = tuple(video.video_id for video in index.videos())
+        return cls(normaliser, ids, options.level, bool(options.exact), index.settings.encoder)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.video_ids)}
+
+    @cached_property
+    def _biases(self) -> np.ndarray:
+        biases: np.ndarray = self.normaliser.centred_biases().numpy()
+        return biases
+
+    def save(self, folder: Path, overwrite: bool = False) -> None:
+        """Write the state; `hubness_folder` is where a search looks for it.
+
+        Raises:
+            OutputExistsError: there is one already.
+        """
+        refuse_existing(folder / "manifest.json", overwrite)
+        facts = {"level": self.level, "exact": self.exact, "encoder": self.encoder, "video_ids": list(self.video_ids)}
+        write_json(folder / "videos.json", facts)
+        save_normaliser(self.normaliser, folder, self.video_ids, overwrite)
+
+    @classmethod
+    def load(cls, folder: Path, index: CorpusIndex | None = None) -> CorpusHubness:
+        """Read what `save` wrote.
+
+        Args:
+            folder: of the state.
+            index: that it will be applied to; videos added since the fit are not corrected, see `unknown`.
+
+        Raises:
+            DataError: a file is missing or damaged, or the state is of matrices, not of an index.
+            MismatchError: the index holds vectors of another encoder, or none of the state's videos.
+        """
+        path = folder / "videos.json"
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            ids = tuple(facts["video_ids"])
+            state = cls(load_normaliser(folder, ids), ids, str(facts["level"]), bool(facts["exact"]), facts["encoder"])
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{folder} holds no hubness state of an index; `momentret hubness index` makes one"
+            ) from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(f"{path} is damaged ({error!r}); fit again") from error
+        if index is not None:
+            state._require_fits(index)
+        return state
+
+    def _require_fits(self, index: CorpusIndex) -> None:
+        if self.encoder != index.settings.encoder:
+            raise MismatchError(
+                f"the hubness state was fitted with encoder {self.encoder!r}, "
+                f"index {str(index.folder)!r} holds vectors of {index.settings.encoder!r}; fit it for this index"
+            )
+        if len(index) and not any(name in index for name in self.video_ids):
+            raise MismatchError(
+                f"the hubness state knows no video of index {str(index.folder)!r}; fit it for this index"
+            )
+
+    def unknown(self, index: CorpusIndex) -> list[str]:
+        """Return the ids of videos that were added since the fit: they are not corrected; fit again."""
+        return [video.video_id for video in index.videos() if video.video_id not in self._places]
+
+    def correct_scores(self, video_ids: Sequence[str], scores: np.ndarray) -> np.ndarray:
+        """Return corrected scores ``(K,)`` float64 of one query's candidates.
+
+        Args:
+            video_ids: the video of every candidate; a video may come several times.
+            scores: raw scores ``(K,)`` of the level that was fitted. Gated methods (dis, dualdis) decide by the best of
+                them, which must be the best of the whole index.
+        """
+        corrected: np.ndarray = np.asarray(scores, np.float64) - self._bias(video_ids, self._weights(video_ids, scores))
+        return corrected
+
+    def _weights(self, video_ids: Sequence[str], scores: np.ndarray) -> np.ndarray:
+        """Return what every term's bias is multiplied by for this query, ``(terms,)``."""
+        best = self._places.get(video_ids[int(np.argmax(scores))], -1) if len(video_ids) else -1
+        weights = self.normaliser.weights(torch.tensor([max(best, 0)]))[0].numpy()
+        gated = np.array([term.active is not None for term in self.normaliser.terms], bool)
+        return np.where(gated & (best < 0), 0.0, weights)
+
+    def _bias(self, video_ids: Sequence[str], weights: np.ndarray) -> np.ndarray:
+        places = np.array([self._places.get(name, -1) for name in video_ids], np.int64)
+        bias: np.ndarray = np.where(places < 0, 0.0, weights @ self._biases[:, places])
+        return bias
+
+    def correct(self, result: SearchResult, top: int = 10, complete: bool = False) -> CorrectedResult:
+        """Correct the hits of a search and keep the best.
+
+        A moment that is not among the hits scores at most as the last of them, and its video's bias is at least the
+        smallest there is. Where the corrected list's last entry is above that, and the raw search was exhaustive or
+        certified, the corrected list is **exact**; ask for many more hits than `top` (`search` does).
+
+        Args:
+            result: of a search that asked for more than `top` hits.
+            top: moments kept.
+            complete: the hits are all moments there are, so that nothing can be missing.
+        """
+        ids, scores = [hit.video.video_id for hit in result.hits], np.array([hit.score for hit in result.hits])
+        weights = self._weights(ids, scores)
+        bias = self._bias(ids, weights)
+        hits = [CorrectedHit(h, h.score - b, b) for h, b in zip(result.hits, bias.tolist(), strict=True)]
+        hits.sort(key=lambda found: (-found.score, found.hit.video.video_id, found.hit.start, found.hit.end))
+        least = float((weights @ self._biases).min(initial=0.0))  # 0: of videos that are not known
+        proven = complete or (len(hits) >= top and hits[top - 1].score > result.hits[-1].score - least)
+        unknown = sum(name not in self._places for name in ids)
+        return CorrectedResult(tuple(hits[:top]), result.certified and proven, unknown)
+
+    def search(
+        self,
+        index: CorpusIndex,
+        tokens: np.ndarray,
+        sentence: np.ndarray | None = None,
+        options: SearchOptions | None = None,
+    ) -> CorrectedResult:
+        """Search an index with corrected scores.
+
+        Searches for more moments than asked, corrects them, and with ``options.exact`` goes on with longer lists until
+        the result is certified. Without it the list is that of the candidates of the first stage, uncertified.
+
+        Raises:
+            ConfigError: `options` score at another level than the state was fitted on.
+        """
+        options = options or SearchOptions()
+        if options.level != self.level:
+            raise ConfigError(
+                f"the hubness state was fitted at level {self.level!r}, the search is of {options.level!r}"
+            )
+        size = max(_FIRST, _GROWTH * options.top)
+        while True:
+            wide = replace(options, top=size, candidates=max(options.candidates, size))
+            result = index.search(tokens, sentence, wide)
+            complete = len(result.hits) < size
+            found = self.correct(result, options.top, complete)
+            if found.certified or complete or not result.certified:
+                return found
+            size *= _GROWTH
