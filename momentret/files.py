@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from momentret.errors import DataError, OutputExistsError
 
-__all__ = ["atomic_write", "json_rows", "refuse_existing", "write_json", "write_jsonl"]
+__all__ = ["atomic_path", "atomic_write", "json_rows", "refuse_existing", "write_json", "write_jsonl"]
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -34,12 +34,22 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         path: the final path; missing parent folders are made.
         mode: ``"w"`` (UTF-8 text) or ``"wb"``.
     """
+    with atomic_path(path) as temporary, open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+        yield file
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give the path of an empty temporary file beside `path` that takes its place when the block ends well.
+
+    For what others write by name; see `atomic_write`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
+    os.close(handle)
     try:
-        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
+        yield Path(name)
+        with open(name, "r+b") as file:
             os.fsync(file.fileno())
         Path(name).chmod(0o666 & ~_umask())
         Path(name).replace(path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from momentret.errors import DataError, OutputExistsError
-from momentret.files import atomic_write, json_rows, refuse_existing, write_jsonl
+from momentret.files import atomic_path, atomic_write, json_rows, refuse_existing, write_jsonl
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -43,3 +43,13 @@ def test_an_existing_output_is_refused_unless_overwritten(tmp_path: Path) -> Non
         refuse_existing(tmp_path, overwrite=False)
     refuse_existing(tmp_path, overwrite=True)
     refuse_existing(tmp_path / "absent", overwrite=False)
+
+
+def test_a_path_written_by_others_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "new" / "a.bin") as temporary:
+        temporary.write_bytes(b"whole")
+        assert not (tmp_path / "new" / "a.bin").exists()
+    with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "new" / "a.bin") as temporary:
+        temporary.write_bytes(b"par")
+        raise ZeroDivisionError
+    assert [path.read_bytes() for path in (tmp_path / "new").iterdir()] == [b"whole"]

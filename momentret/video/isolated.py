@@ -1,50 +1,24 @@
-"""Decoding in a process of its own: a crash, a hang or a memory bomb costs one file and nothing else."""
+"""Decoding and cutting in a process of its own: a crash, a hang or a memory bomb costs one file and nothing else."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from momentret.errors import ConfigError, DataError
+from momentret.errors import DataError
+from momentret.video.cuts import Cut, CutReport, Reached
 from momentret.video.probe import MAX_PIXELS
+from momentret.video.process import IsolatedProcess, Limits, Patience
 from momentret.video.sampling import DecodeReport, Frame, Sampling
 
-__all__ = ["IsolatedDecoder", "Limits"]
-
-SLOWEST = 20.0  # s of waiting that a second of video may cost; 8K on a busy core needs about 8
-MAX_HEADER = 1 << 16
+__all__ = ["IsolatedCutter", "IsolatedDecoder"]
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What one video may cost."""
-
-    seconds: float = 60.0
-    """Longest wait for the next frame."""
-    memory: int = 4 << 30
-    """Bytes of address space of the decoding process (Linux and other systems that can limit it)."""
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.seconds) and self.seconds > 0):
-            raise ConfigError(f"time limit is {self.seconds} s, expected a positive number of seconds")
-        if self.memory < 256 << 20:
-            raise ConfigError(f"memory limit is {self.memory >> 20} MiB, expected at least 256")
-
-
-class IsolatedDecoder:
+class IsolatedDecoder(IsolatedProcess):
     """Decodes videos one after the other in a child process, which is started again when a video has killed it.
 
     Use it from one thread, as a context manager; only `abort` may come from another.
@@ -55,16 +29,12 @@ class IsolatedDecoder:
         ...         print(frame.wanted, frame.image.shape)
     """
 
-    _command = (sys.executable, "-m", "momentret.video.worker")
-
     def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
+        super().__init__(limits)
         self.report = DecodeReport()
         """Of the video whose frames were read last; complete when all of them are."""
         self.declared: float | None = None
         """Seconds that the header of that video declares; for showing progress, not for trusting."""
-        self._process: subprocess.Popen[bytes] | None = None
-        self._late = False
 
     def frames(self, path: Path, sampling: Sampling, decoder: str = "auto") -> Iterator[Frame]:
         """Yield what `sample_frames` would, from the child process.
@@ -74,8 +44,8 @@ class IsolatedDecoder:
         """
         self.report, self.declared, finished, image = DecodeReport(), None, False, np.empty(0)
         try:
-            self._ask(path, sampling, decoder)
-            patience = _Patience(self.limits.seconds)
+            self._ask(path, "decode", sampling=asdict(sampling), decoder=decoder)
+            patience = Patience(self.limits.seconds)
             while True:
                 message = self._receive(path, patience)
                 if "declared" in message:
@@ -83,7 +53,7 @@ class IsolatedDecoder:
                     continue
                 if "wanted" not in message:
                     finished = True
-                    self.report = self._conclude(message)
+                    self.report = DecodeReport(**self._conclude(message, "report"))
                     return
                 if "shape" in message:
                     image = self._receive_image(message["shape"], path, patience)
@@ -93,45 +63,7 @@ class IsolatedDecoder:
             if not finished:
                 self.close()
 
-    def _conclude(self, message: dict[str, Any]) -> DecodeReport:
-        if "report" in message:
-            return DecodeReport(**message["report"])
-        raise (ConfigError if message["type"] == "ConfigError" else DataError)(message["error"])
-
-    def _ask(self, path: Path, sampling: Sampling, decoder: str) -> None:
-        if self._process is None or self._process.poll() is not None:
-            self._process = self._start()
-        job = {"path": str(path), "sampling": asdict(sampling), "decoder": decoder, "memory": self.limits.memory}
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(job).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError as error:
-            raise DataError(f"{str(path)!r}: {self._epitaph()}") from error
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        package = str(Path(__file__).parents[2])
-        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._late = False
-        return subprocess.Popen(  # noqa: S603  our own interpreter and module
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            start_new_session=True,  # Ctrl-C is for the parent, which ends this process in order
-        )
-
-    def _receive(self, path: Path, patience: _Patience) -> dict[str, Any]:
-        line = self._read(-1, patience)
-        try:
-            message = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{str(path)!r}: {self._epitaph()}") from error
-        assert isinstance(message, dict)
-        return message
-
-    def _receive_image(self, shape: Any, path: Path, patience: _Patience) -> np.ndarray:
+    def _receive_image(self, shape: Any, path: Path, patience: Patience) -> np.ndarray:
         height, width, channels = map(int, shape)
         size = height * width * channels
         if not (0 < size <= 3 * MAX_PIXELS and channels == 3 and height > 0):
@@ -141,65 +73,25 @@ class IsolatedDecoder:
             raise DataError(f"{str(path)!r}: {self._epitaph()}")
         return np.frombuffer(content, np.uint8).reshape(height, width, 3)
 
-    def _read(self, size: int, patience: _Patience) -> bytes:
-        """Read a line (`size` -1) or `size` bytes; less if the process dies, or is killed when patience ends."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        watchdog = threading.Timer(patience.left, self._give_up, args=(self._process,))
-        watchdog.daemon = True
-        watchdog.start()
-        began = time.monotonic()
+
+class IsolatedCutter(IsolatedProcess):
+    """Cuts windows out of videos one after the other, in a child process as `IsolatedDecoder` has one."""
+
+    def cut(self, path: Path, cut: Cut, reached: Reached = lambda seconds, total: None) -> CutReport:
+        """Do what `cut_video` would, in the child process.
+
+        Raises:
+            DataError: the video cannot be cut, or crashed the process or went past a limit.
+        """
+        finished = False
         try:
-            stdout = self._process.stdout
-            return stdout.readline(MAX_HEADER) if size < 0 else stdout.read(size)
+            self._ask(path, "cut", cut=asdict(cut))
+            patience = Patience(self.limits.seconds)
+            while "time" in (message := self._receive(path, patience)):
+                patience.reached(message["time"])
+                reached(message["time"], message["total"])
+            finished = True
+            return CutReport(**self._conclude(message, "cut"))
         finally:
-            watchdog.cancel()
-            patience.waited += time.monotonic() - began
-
-    def _give_up(self, process: subprocess.Popen[bytes]) -> None:
-        self._late = True
-        process.kill()
-
-    def _epitaph(self) -> str:
-        """Say why the process is no more."""
-        assert self._process is not None
-        status = self._process.wait()
-        if self._late:
-            return f"no frame for {self.limits.seconds:g} s, or far slower than it plays; raise the time limit"
-        how = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return f"the decoding process died ({how}); the file is damaged or needs too much memory"
-
-    def abort(self) -> None:
-        """Kill the process from any thread; the thread that reads frames gets a `DataError`."""
-        process = self._process
-        if process is not None:
-            process.kill()
-
-    def close(self) -> None:
-        """End the process; the next video starts a new one."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.communicate()
-
-    def __enter__(self) -> IsolatedDecoder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class _Patience:
-    """How long to wait: `seconds` for any one message, and altogether in proportion to what has been shown."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.waited, self._shown = seconds, 0.0, 0.0
-
-    def reached(self, time: float) -> None:
-        self._shown = max(self._shown, float(time))
-
-    @property
-    def left(self) -> float:
-        return max(min(self.seconds, self.seconds + SLOWEST * self._shown - self.waited), 0.0)
+            if not finished:
+                self.close()

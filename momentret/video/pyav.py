@@ -12,7 +12,7 @@ from momentret.errors import DataError
 from momentret.video.probe import MAX_PIXELS, VideoInfo, open_container, video_stream
 from momentret.video.sampling import TIME_EPSILON, DecodeReport, Frame, Sampling
 
-__all__ = ["sample_pyav", "to_image"]
+__all__ = ["Cursor", "sample_pyav", "to_image"]
 
 
 def sample_pyav(info: VideoInfo, sampling: Sampling, report: DecodeReport) -> Iterator[Frame]:
@@ -29,7 +29,7 @@ def sample_pyav(info: VideoInfo, sampling: Sampling, report: DecodeReport) -> It
         DataError: not one frame can be decoded.
     """
     with open_container(info.path) as container:
-        cursor = _Cursor(container, info, sampling, report)
+        cursor = Cursor(container, info, sampling, report)
         shown, image = None, np.empty(0)
         for wanted in sampling.wanted:
             found = cursor.frame_at(wanted)
@@ -41,10 +41,10 @@ def sample_pyav(info: VideoInfo, sampling: Sampling, report: DecodeReport) -> It
         report.duration = cursor.end
 
 
-_Timed = tuple[float, Any]  # seconds from the container's start, av.VideoFrame
+TimedFrame = tuple[float, Any]  # seconds from the container's start, av.VideoFrame
 
 
-class _Cursor:
+class Cursor:
     """Walks forward through a video; skips ahead along the index where the container has one."""
 
     def __init__(self, container: Any, info: VideoInfo, sampling: Sampling, report: DecodeReport) -> None:
@@ -60,11 +60,11 @@ class _Cursor:
         self.position = 0  # decoding timestamp of the newest packet
         self.newest = -float("inf")  # time of the newest frame
         self.end = 0.0  # where the last frame ends
-        self.frames = self._decode(container.demux(self.stream))
-        self.current: _Timed | None = None
-        self.following: _Timed | None = None
+        self.frames = self.decode(container.demux(self.stream))
+        self.current: TimedFrame | None = None
+        self.following: TimedFrame | None = None
 
-    def frame_at(self, wanted: float) -> _Timed | None:
+    def frame_at(self, wanted: float) -> TimedFrame | None:
         """Return the frame shown at `wanted`, which is not before the last time asked for; None past the end.
 
         The first time asked for always has an answer.
@@ -79,7 +79,7 @@ class _Cursor:
         past_end = self.following is None and wanted >= self.end - TIME_EPSILON
         return None if past_end and not first else self.current
 
-    def _first(self) -> _Timed:
+    def _first(self) -> TimedFrame:
         first = next(self.frames, None)
         if first is None:
             raise DataError(
@@ -88,7 +88,7 @@ class _Cursor:
             )
         return first
 
-    def _decode(self, packets: Iterator[Any], floor: float = -float("inf")) -> Iterator[_Timed]:
+    def decode(self, packets: Iterator[Any], floor: float = -float("inf")) -> Iterator[TimedFrame]:
         """Yield the frames of `packets` in the order of their times, nothing before `floor`."""
         for packet in self._tolerant(packets):
             for frame in self._frames_of(packet):
@@ -153,10 +153,10 @@ class _Cursor:
         key = next(self._tolerant(packets))
         floor = self.newest + TIME_EPSILON  # what was shown is not shown again
         if key is not None and key.is_keyframe and key.pts is not None and key.pts * unit - origin <= wanted:
-            self.frames = self._decode(chain([key], packets), max(floor, float(key.pts * unit) - origin))
+            self.frames = self.decode(chain([key], packets), max(floor, float(key.pts * unit) - origin))
         else:
             self.index = None
-            self.frames = self._decode(self._seek(self.stream.start_time or 0), floor)
+            self.frames = self.decode(self._seek(self.stream.start_time or 0), floor)
 
     def _seek(self, timestamp: int) -> Iterator[Any]:
         self.container.seek(timestamp, stream=self.stream)

@@ -1,4 +1,4 @@
-"""The decoding process: jobs come in on stdin, frames go out on stdout; `isolated` is the other end.
+"""The working process: jobs come in on stdin, frames and results go out on stdout; `process` is the other end.
 
 A job is one line of JSON. The answer is a row of messages, each a line of JSON, followed by the bytes of the image
 where it names a shape. Nothing is pickled: the process has read strangers' files, and what it says is data only.
@@ -11,11 +11,14 @@ import os
 import queue
 import sys
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from momentret.errors import ConfigError, DataError
+from momentret.video.cuts import Cut
+from momentret.video.cutting import cut_video
 from momentret.video.decoders import sample_frames
 from momentret.video.probe import probe
 from momentret.video.sampling import DecodeReport, Sampling
@@ -23,6 +26,7 @@ from momentret.video.sampling import DecodeReport, Sampling
 __all__ = ["main"]
 
 MAX_FRAMES = 500_000  # per video: 11 days at one frame every 2 s; timestamps of a damaged file can claim any time
+HEARTBEAT = 0.2  # s between messages that say how far a cut has come
 
 
 def main() -> None:
@@ -44,8 +48,7 @@ def _read_jobs(jobs: queue.SimpleQueue[dict[str, Any]]) -> None:
 def _answer(job: dict[str, Any], out: IO[bytes]) -> None:
     _limit_memory(job["memory"])
     try:
-        report = _decode(job, out)
-        _send(out, {"report": asdict(report)})
+        TASKS[job["task"]](job, out)
     except BrokenPipeError:
         os._exit(1)
     except (ConfigError, DataError) as error:
@@ -66,7 +69,7 @@ def _limit_memory(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
 
 
-def _decode(job: dict[str, Any], out: IO[bytes]) -> DecodeReport:
+def _decode(job: dict[str, Any], out: IO[bytes]) -> None:
     report, sent = DecodeReport(), None
     _send(out, {"declared": probe(Path(job["path"])).duration})
     times = job["sampling"].pop("times")
@@ -80,13 +83,28 @@ def _decode(job: dict[str, Any], out: IO[bytes]) -> DecodeReport:
         else:
             _send(out, {**message, "shape": frame.image.shape}, frame.image.reshape(-1).data)
         sent = frame.image
-    return report
+    _send(out, {"report": asdict(report)})
+
+
+def _cut(job: dict[str, Any], out: IO[bytes]) -> None:
+    said = time.monotonic()
+
+    def reached(seconds: float, total: float) -> None:
+        nonlocal said
+        if time.monotonic() > said + HEARTBEAT:
+            said = time.monotonic()
+            _send(out, {"time": seconds, "total": total})
+
+    _send(out, {"cut": asdict(cut_video(Path(job["path"]), Cut(**job["cut"]), reached))})
 
 
 def _send(out: IO[bytes], message: dict[str, Any], content: memoryview | bytes = b"") -> None:
     out.write(json.dumps(message).encode() + b"\n")
     out.write(content)
     out.flush()
+
+
+TASKS = {"decode": _decode, "cut": _cut}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from momentret.errors import ConfigError, DataError
-from momentret.video import IsolatedDecoder, Limits, Sampling, sample_frames
+from momentret.video import Cut, IsolatedCutter, IsolatedDecoder, Limits, Sampling, cut_video, sample_frames
 
 from .rendering import render, steady
 
@@ -134,3 +134,54 @@ def _alive(process: int) -> bool:
 def test_limits_that_make_no_sense_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="limit is"):
         Limits(**limits)  # type: ignore[arg-type]
+
+
+_CUT_BADLY = """
+import os, time
+from momentret.video import worker
+honest = worker.cut_video
+def trap(path, cut, reached):
+    if path.stem == "crash": os.abort()
+    if path.stem == "hang": time.sleep(600)
+    if path.stem == "bomb": bytearray(8 << 30)
+    if path.stem == "slow": [(reached(i, 4.0), time.sleep(0.3)) for i in range(4)]
+    return honest(path, cut, reached)
+worker.cut_video = trap
+worker.main()
+"""
+
+
+class TrappedCutter(IsolatedCutter):
+    _command = (sys.executable, "-c", _CUT_BADLY)
+
+
+def test_a_cut_is_that_of_cutting_here(good: Path, tmp_path: Path) -> None:
+    with IsolatedCutter() as cutter:
+        there = cutter.cut(good, Cut(0.5, 1.5, str(tmp_path / "there.mp4")))
+    here = cut_video(good, Cut(0.5, 1.5, str(tmp_path / "here.mp4")))
+    assert there == here
+    assert (tmp_path / "there.mp4").read_bytes() == (tmp_path / "here.mp4").read_bytes()
+
+
+@pytest.mark.parametrize(("deed", "reason"), [("crash", "SIGABRT"), ("hang", "for 6 s"), ("bomb", "than 2048 MiB")])
+@pytest.mark.skipif(sys.platform != "linux", reason="signals and memory limits as on Linux")
+def test_a_cut_that_kills_the_process_is_named_and_the_next_is_made(
+    good: Path, tmp_path: Path, deed: str, reason: str
+) -> None:
+    cut = Cut(0.5, 1.5, str(tmp_path / "cut.mp4"))
+    with TrappedCutter(Limits(seconds=6.0, memory=2 << 30)) as cutter:
+        with pytest.raises(DataError, match=f"{deed}.mp4'.*{reason}"):
+            cutter.cut(named(good, tmp_path, deed), cut)
+        assert cutter.cut(good, cut).frames == 26
+
+
+def test_a_cut_says_how_far_it_has_come(good: Path, tmp_path: Path) -> None:
+    said: list[tuple[float, float]] = []
+    with TrappedCutter() as cutter:
+        cutter.cut(named(good, tmp_path, "slow"), Cut(0.0, 1.0, str(tmp_path / "a.mp4")), lambda *far: said.append(far))
+    assert said[:3] == [(1.0, 4.0), (2.0, 4.0), (3.0, 4.0)]
+
+
+def test_errors_of_cutting_keep_their_kind(good: Path, tmp_path: Path) -> None:
+    with IsolatedCutter() as cutter, pytest.raises(DataError, match="good.mp4' shows nothing from 7 s"):
+        cutter.cut(good, Cut(7.0, 9.0, str(tmp_path / "a.mp4")))
