@@ -38,11 +38,24 @@ DOORS = {
     "matplotlib": {"plots"},
     "open_clip": {"encoders"},
     "pandas": {"datasets", "metrics.report", "search"},
+    "qdrant_client": {"search.qdrant.client"},
     "rich": {"cli"},
     "scipy": {"models.matching"},
     "typer": {"cli"},
 }
-HEAVY = ["torch", "lightning", "pandas", "scipy", "matplotlib", "av", "decord", "faiss", "open_clip", "h5py"]
+HEAVY = [
+    "torch",
+    "lightning",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "av",
+    "decord",
+    "faiss",
+    "open_clip",
+    "h5py",
+    "qdrant_client",
+]
 
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or not path.stem.startswith("__"))
 

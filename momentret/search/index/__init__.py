@@ -3,12 +3,14 @@
 from momentret.search.index.corpus import CorpusIndex, IndexStats
 from momentret.search.index.errors import DamagedIndexError, IndexLockedError
 from momentret.search.index.filters import Changes, Filter, SeenFile, changes
+from momentret.search.index.hits import best_hits, by_rank
 from momentret.search.index.query import Hit, SearchOptions, SearchResult
-from momentret.search.index.settings import IndexSettings, Video
+from momentret.search.index.settings import CorpusStats, IndexSettings, Video
 
 __all__ = [
     "Changes",
     "CorpusIndex",
+    "CorpusStats",
     "DamagedIndexError",
     "Filter",
     "Hit",
@@ -19,5 +21,7 @@ __all__ = [
     "SearchResult",
     "SeenFile",
     "Video",
+    "best_hits",
+    "by_rank",
     "changes",
 ]

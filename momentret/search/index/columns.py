@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from momentret.errors import FeatureError
+from momentret.errors import DataError, FeatureError
 from momentret.search.index.codes import decode, encode, up_to_float16
 from momentret.search.index.disk import raw
 from momentret.search.index.pooling import chapter_sizes, pool_sizes
@@ -28,6 +28,7 @@ __all__ = [
     "describe",
     "encode_pools",
     "encode_video",
+    "encoded_batches",
     "level_of",
     "pack",
     "row_layout",
@@ -114,6 +115,38 @@ def encode_video(video: Video, clips: np.ndarray, settings: IndexSettings) -> Co
             "clip_codes": codes,
         }
     )
+
+
+def encoded_batches(
+    videos: Iterable[tuple[Video, np.ndarray]],
+    settings: IndexSettings,
+    known: Callable[[str], bool] | None,
+    clips: int,
+) -> Iterator[list[Columns]]:
+    """Yield the columns of videos, in batches of at least `clips` clips and none twice.
+
+    Args:
+        videos: records and their clips ``(L, D)``.
+        settings: of the index.
+        known: tells whether an id is taken; None: later ones take the place of earlier ones.
+        clips: that make a batch.
+
+    Raises:
+        DataError: an id is taken.
+        FeatureError: as `encode_video`.
+    """
+    count, batch = 0, dict[str, Columns]()
+    for video, rows in videos:
+        if known is not None and (video.video_id in batch or known(video.video_id)):
+            raise DataError(f"video {video.video_id!r} is in the index already; give it another id or replace it")
+        batch.pop(video.video_id, None)
+        batch[video.video_id] = encode_video(video, rows, settings)
+        count += len(rows)
+        if count >= clips:
+            yield list(batch.values())
+            count, batch = 0, {}
+    if batch:
+        yield list(batch.values())
 
 
 def describe(video: Video) -> Columns:

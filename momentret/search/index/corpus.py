@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -13,40 +13,35 @@ from momentret.errors import DataError, MismatchError, OutputExistsError
 from momentret.progress import Progress, silent
 from momentret.search.index.basis import single_video
 from momentret.search.index.codes import decode
-from momentret.search.index.columns import Columns, describe, encode_video
+from momentret.search.index.columns import Columns, describe, encoded_batches
 from momentret.search.index.filters import Changes, SeenFile, changes
 from momentret.search.index.manifest import Manifest
 from momentret.search.index.query import SearchOptions, SearchResult, unit_tokens
 from momentret.search.index.search import score_matrix, search_segments
 from momentret.search.index.segment import Segment
-from momentret.search.index.settings import IndexSettings, Video
+from momentret.search.index.settings import CorpusStats, IndexSettings, Video
 from momentret.search.index.store import Mode, Store, create_store
 
 __all__ = ["CorpusIndex", "IndexStats"]
 
 _BATCH_CLIPS = 8_000
+"""Clips that are made durable together."""
 
 
-@dataclass(frozen=True, slots=True)
-class IndexStats:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexStats(CorpusStats):
     """The size and state of an index."""
 
-    videos: int
-    clips: int
     segments: int
     removed: int
     """Videos that are removed but still take up room; `CorpusIndex.compact` frees it."""
     unsealed: int
     """Videos that are only in the log."""
-    duration: float
-    """Seconds of video."""
     first_stage_bytes: int
     """What a search keeps in memory."""
     clip_bytes: int
     """The clip vectors on disk."""
     generation: int
-    encoder: str
-    dim: int
 
 
 class CorpusIndex:
@@ -141,17 +136,11 @@ class CorpusIndex:
         total: int | None = None,
     ) -> int:
         """Add videos as `add` does, but make them durable by the hundred; returns how many there were."""
-        count, clip_count, batch = 0, 0, dict[str, Columns]()
-        for video, clips in progress(videos, "index", total):
-            if not replace and (video.video_id in batch or video.video_id in self):
-                raise DataError(f"video {video.video_id!r} is in the index already; give it another id or replace it")
-            batch.pop(video.video_id, None)
-            batch[video.video_id] = encode_video(video, clips, self.settings)
-            count, clip_count = count + 1, clip_count + len(clips)
-            if clip_count >= _BATCH_CLIPS:
-                self._store.put(list(batch.values()))
-                clip_count, batch = 0, {}
-        self._store.put(list(batch.values()))
+        known = None if replace else self.__contains__
+        count = 0
+        for batch in encoded_batches(progress(videos, "index", total), self.settings, known, _BATCH_CLIPS):
+            self._store.put(batch)
+            count += len(batch)
         return count
 
     def remove(self, video_ids: Sequence[str]) -> None:
@@ -168,13 +157,7 @@ class CorpusIndex:
         Raises:
             DataError: the id is not in the index.
         """
-        video, columns = self.video(video_id), self._columns(video_id)
-        moved = replace(
-            video,
-            path=path,
-            size=video.size if size is None else size,
-            modified=video.modified if modified is None else modified,
-        )
+        moved, columns = self.video(video_id).moved(path, size, modified), self._columns(video_id)
         self._store.put([columns | describe(moved)])
 
     def flush(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from momentret.errors import ConfigError, FeatureError
 
-__all__ = ["CLIP_DTYPES", "IndexSettings", "Video"]
+__all__ = ["CLIP_DTYPES", "CorpusStats", "IndexSettings", "Video"]
 
 CLIP_DTYPES = ("int8", "int16", "float32")
 
@@ -82,3 +82,20 @@ class Video:
         """Return ``[start, end)`` in seconds of the clips `first` to `last`, the end not beyond the video's."""
         end = min((last + 1) * self.clip_length, self.duration)
         return self.start + first * self.clip_length, self.start + end
+
+    def moved(self, path: str, size: int | None = None, modified: float | None = None) -> Video:
+        """Return the record of the same video as another file; what is not given stays."""
+        size, modified = self.size if size is None else size, self.modified if modified is None else modified
+        return replace(self, path=path, size=size, modified=modified)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusStats:
+    """How much there is, wherever it is kept."""
+
+    videos: int
+    clips: int
+    duration: float
+    """Seconds of video."""
+    encoder: str
+    dim: int

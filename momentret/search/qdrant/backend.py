@@ -1,0 +1,294 @@
+"""`QdrantBackend`: the videos of a corpus on Qdrant, searched there first and scored exactly here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from momentret.errors import DataError, MismatchError
+from momentret.progress import Progress, silent
+from momentret.search.backend import Query
+from momentret.search.index import CorpusStats, Filter, IndexSettings, SearchOptions, SearchResult, Video, best_hits
+from momentret.search.index.columns import Columns, encoded_batches
+from momentret.search.index.hits import reach_of
+from momentret.search.index.query import unit_tokens
+from momentret.search.index.segment import Segment
+from momentret.search.merge import merge
+from momentret.search.qdrant.client import Collection, Place
+from momentret.search.qdrant.layout import make_collection, settings_of
+from momentret.search.qdrant.points import Fetched, conditions, point_id, points_of, record, video_of
+from momentret.search.qdrant.reader import Reader, pages
+
+__all__ = ["PREFETCH", "QdrantBackend"]
+
+PREFETCH = 500
+_BATCH_CLIPS = 1_000
+"""Clips that are encoded before they are sent."""
+
+
+class QdrantBackend:
+    """The videos of a corpus on Qdrant; a `momentret.search.backend.Backend`. Open it with `create` or `open`.
+
+    Every search asks the server for the chapters that the tokens like best (MaxSim of the pooled vectors, then of the
+    clips), fetches their clips and scores all windows of these exactly, in both directions. `SearchOptions.exact`
+    fetches everything: it is for checking. Filters are checked by the server, all but `Filter.keep`.
+    """
+
+    def __init__(self, collection: Collection, settings: IndexSettings, prefetch: int = PREFETCH) -> None:
+        self._collection, self._settings, self._prefetch = collection, settings, prefetch
+        self._reader = Reader(collection, settings.chapter_clips)
+
+    @classmethod
+    def create(
+        cls,
+        place: Place,
+        collection: str,
+        settings: IndexSettings,
+        *,
+        shards: int | None = None,
+        replicas: int | None = None,
+        overwrite: bool = False,
+    ) -> QdrantBackend:
+        """Make an empty collection and open it.
+
+        Args:
+            place: URL of a server or of any node of a cluster, a folder, ``":memory:"``, or a client of your own.
+            collection: its name.
+            settings: as of an index folder; `IndexSettings.seal_clips` means nothing here.
+            shards: into how many parts points are divided by the hash of their ids; default: one a node.
+            replicas: on how many nodes each part is kept (2 survives the loss of one); default: 1.
+            overwrite: delete a collection of that name first.
+
+        Raises:
+            ConfigError: qdrant-client is not installed.
+            DataError: the collection is there already, or the server does not answer.
+        """
+        server = Collection(place, collection)
+        if server.collection_exists():
+            if not overwrite:
+                server.close()
+                raise DataError(f"collection {collection!r} exists already; choose another name or overwrite it")
+            server.delete_collection()
+        make_collection(server, settings, shards, replicas)
+        return cls(server, settings)
+
+    @classmethod
+    def open(
+        cls, place: Place, collection: str, encoder: str | None = None, *, prefetch: int = PREFETCH
+    ) -> QdrantBackend:
+        """Open a collection that `create` made.
+
+        Args:
+            place: as for `create`.
+            collection: its name.
+            encoder: fingerprint of the encoder that the queries or new vectors come from.
+            prefetch: chapters that the server ranks by their clips, at least.
+
+        Raises:
+            ConfigError: qdrant-client is not installed.
+            DataError: there is no such collection, it is not one of ours, or the server does not answer.
+            MismatchError: it was made with another encoder.
+        """
+        server = Collection(place, collection)
+        try:
+            settings = settings_of(server)
+        except BaseException:
+            server.close()
+            raise
+        if encoder is not None and encoder != settings.encoder:
+            server.close()
+            raise MismatchError(
+                f"collection {collection!r} holds vectors of encoder {settings.encoder!r}, not {encoder!r}; "
+                "use that encoder or build a collection with this one"
+            )
+        return cls(server, settings, prefetch)
+
+    def __enter__(self) -> QdrantBackend:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, unless the client was given."""
+        self._collection.close()
+
+    @property
+    def settings(self) -> IndexSettings:
+        """Return what was fixed when the collection was made."""
+        return self._settings
+
+    def __len__(self) -> int:
+        return self._reader.count([self._reader.first_chapter])
+
+    def __contains__(self, video_id: str) -> bool:
+        return bool(self._collection.retrieve(ids=[point_id(video_id, 0)], with_payload=False))
+
+    # changing
+
+    def add(self, video: Video, clips: np.ndarray, replace: bool = False) -> None:
+        """Add one video; the server has it once this returns.
+
+        Raises:
+            DataError: the id is there already and `replace` is off.
+            FeatureError: the clips do not fit the collection or the duration.
+        """
+        self.add_many([(video, clips)], replace)
+
+    def add_many(
+        self,
+        videos: Iterable[tuple[Video, np.ndarray]],
+        replace: bool = False,
+        progress: Progress = silent,
+        total: int | None = None,
+    ) -> int:
+        """Add videos as `add` does, in requests of some megabytes; returns how many there were.
+
+        Replacing is not one step here: after an error in the middle of it, replace again.
+        """
+        known = None if replace else self.__contains__
+        batches = encoded_batches(progress(videos, "index", total), self._settings, known, _BATCH_CLIPS)
+        return sum(self._put(batch) for batch in batches)
+
+    def _put(self, batch: Sequence[Columns]) -> int:
+        server, models = self._collection, self._collection.models
+        videos = [Segment(columns, self._settings).video(0) for columns in batch]
+        there = {point.id for point in self._reader.points([(video.video_id, 0) for video in videos], clips=False)}
+        points = [point for pair in zip(videos, batch, strict=True) for point in points_of(*pair, models)]
+        for page in pages(points, self._settings.chapter_clips):
+            server.upsert(points=page, wait=True)
+        for video, columns in zip(videos, batch, strict=True):
+            if point_id(video.video_id, 0) in there:  # it may have been longer
+                beyond = models.Range(gte=len(columns["chapter_clips"]))
+                self._delete(video.video_id, [models.FieldCondition(key="chapter", range=beyond)])
+        return len(batch)
+
+    def _delete(self, video_id: str, more: Sequence[Any] = ()) -> None:
+        models = self._collection.models
+        own = conditions(Filter(video_ids=frozenset([video_id])), models)
+        self._collection.delete(
+            points_selector=models.FilterSelector(filter=models.Filter(must=[*own, *more])), wait=True
+        )
+
+    def remove(self, video_ids: Sequence[str]) -> None:
+        """Remove videos; none if one of them is not there.
+
+        Raises:
+            DataError: an id is not in the collection.
+        """
+        for video_id in video_ids:
+            self.video(video_id)
+        for video_id in dict.fromkeys(video_ids):
+            self._delete(video_id)
+
+    def move(self, video_id: str, path: str, size: int | None = None, modified: float | None = None) -> None:
+        """Note that the file of a video has another path now; the vectors stay.
+
+        Raises:
+            DataError: the id is not in the collection.
+        """
+        moved = self.video(video_id).moved(path, size, modified)
+        server, models = self._collection, self._collection.models
+        own = models.Filter(must=conditions(Filter(video_ids=frozenset([video_id])), models))
+        server.set_payload(payload=record(moved), points=own, wait=True)
+
+    # searching
+
+    def search(
+        self, tokens: np.ndarray, sentence: np.ndarray | None = None, options: SearchOptions | None = None
+    ) -> SearchResult:
+        """Find the moments that a text describes.
+
+        Args:
+            tokens: ``(T, D)``: vectors of the text's words or phrases; any length, none zero.
+            sentence: ``(D,)``: the vector of the whole text, which counts as one more token.
+            options: how to search; its first stage is the server's, so it must be the default one.
+
+        Raises:
+            DataError: the server does not answer.
+            ValueError: the query does not fit the collection.
+        """
+        return self.search_batch([(tokens, sentence)], options)[0]
+
+    def search_batch(self, queries: Sequence[Query], options: SearchOptions | None = None) -> list[SearchResult]:
+        """Search for several texts: the same results as one by one."""
+        options = options or SearchOptions()
+        if options.first_stage != "pooled":
+            raise ValueError(f"first_stage {options.first_stage!r} is for index folders; a server has its own")
+        rows = [unit_tokens(tokens, sentence, self._settings.dim) for tokens, sentence in queries]
+        where = self._reader.conditions(options.where)
+        videos = self._reader.count([*where, self._reader.first_chapter])
+        if options.exact and not _proof_is_given_up(options, videos):
+            return self._exact(rows, options, where)
+        chapters = self._reader.count(where)
+        return [self._staged(query, options, where, (videos, chapters)) for query in rows]
+
+    def _staged(
+        self, query: np.ndarray, options: SearchOptions, where: list[Any], totals: tuple[int, int]
+    ) -> SearchResult:
+        """Score what the server likes best."""
+        models = self._collection.models
+        limit, tokens = max(options.candidates, options.top), query.tolist()
+        must = models.Filter(must=where)
+        first = models.Prefetch(query=tokens, using="seg", limit=max(self._prefetch, limit), filter=must)
+        answer = self._collection.query_points(
+            prefetch=first, query=tokens, using="clips", limit=limit, with_payload=True, with_vectors=["clips"]
+        )
+        if not answer.points:
+            return SearchResult((), totals[0], 0, True)
+        fetched = Fetched(answer.points, self._settings.chapter_clips)
+        runs = fetched.runs(reach_of(options))
+        fetched = Fetched([*answer.points, *self._reader.points(fetched.missing(runs))], self._settings.chapter_clips)
+        if fetched.missing(runs):  # another client has removed or replaced a video meanwhile
+            runs = fetched.runs()
+        hits = best_hits([fetched], query, [(0, run) for run in runs], options)
+        return SearchResult(hits, totals[0], len(fetched.videos), len(answer.points) == totals[1])
+
+    def _exact(self, queries: Sequence[np.ndarray], options: SearchOptions, where: list[Any]) -> list[SearchResult]:
+        """Score everything, some thousand clips at a time."""
+        found: list[list[SearchResult]] = [[SearchResult((), 0, 0, True)] for _ in queries]
+        for fetched in self._reader.everything(where):
+            runs = [(0, run) for run in fetched.runs()]
+            for results, query in zip(found, queries, strict=True):
+                results.append(SearchResult(best_hits([fetched], query, runs, options), len(runs), len(runs), True))
+        return [merge(results, options.top) for results in found]
+
+    # looking
+
+    def videos(self) -> Iterator[Video]:
+        """Yield the record of every video."""
+        return map(video_of, self._reader.records())
+
+    def video(self, video_id: str) -> Video:
+        """Return the record of one video.
+
+        Raises:
+            DataError: the id is not in the collection.
+        """
+        return video_of(self._reader.payload(video_id))
+
+    def clips(self, video_id: str) -> np.ndarray:
+        """Return the clip vectors ``(L, D)`` float32 of one video, as they are kept.
+
+        Raises:
+            DataError: the id is not in the collection.
+        """
+        fetched = self._reader.fetch(self._reader.whole(self._reader.payload(video_id)))
+        return fetched.clip_rows(fetched.runs())[0]
+
+    def stats(self) -> CorpusStats:
+        """Return how much there is; asks for the record of every video."""
+        sizes = [(int(payload["video_clips"]), float(payload["duration"])) for payload in self._reader.records()]
+        return CorpusStats(
+            videos=len(sizes),
+            clips=sum(clips for clips, _ in sizes),
+            duration=sum(duration for _, duration in sizes),
+            encoder=self._settings.encoder,
+            dim=self._settings.dim,
+        )
+
+
+def _proof_is_given_up(options: SearchOptions, videos: int) -> bool:
+    return options.exact == "certified" and options.proof_limit is not None and videos > options.proof_limit

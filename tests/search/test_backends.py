@@ -1,0 +1,135 @@
+"""Every backend through the same tests, and what only one of them can get wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from momentret.errors import ConfigError, DataError
+from momentret.search.index import CorpusIndex, IndexSettings, SearchOptions
+from tests.search.conformance import SETTINGS, Conformance, Maker, query_of
+from tests.search.corpus import video_of
+
+needs_qdrant = pytest.mark.skipif(
+    not importlib.util.find_spec("qdrant_client"), reason="qdrant-client is not installed"
+)
+
+
+class Folder:
+    """Makes index folders."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def create(self, settings: IndexSettings) -> CorpusIndex:
+        return CorpusIndex.create(self.path, settings)
+
+    def open(self, encoder: str | None = None) -> CorpusIndex:
+        return CorpusIndex.open(self.path, "rw", encoder)
+
+
+class Qdrant:
+    """Makes collections: in a folder, or on the server that MOMENTRET_QDRANT_URL names."""
+
+    name = "momentret_conformance"
+
+    def __init__(self, path: Path) -> None:
+        self.place = os.environ.get("MOMENTRET_QDRANT_URL") or str(path)
+
+    def create(self, settings: IndexSettings) -> Any:
+        from momentret.search.qdrant import QdrantBackend
+
+        return QdrantBackend.create(self.place, self.name, settings, overwrite=True)
+
+    def open(self, encoder: str | None = None) -> Any:
+        from momentret.search.qdrant import QdrantBackend
+
+        return QdrantBackend.open(self.place, self.name, encoder)
+
+
+class TestFolder(Conformance):
+    @pytest.fixture
+    def maker(self, tmp_path: Path) -> Maker:
+        return Folder(tmp_path / "index")
+
+
+@needs_qdrant
+class TestQdrant(Conformance):
+    @pytest.fixture
+    def maker(self, tmp_path: Path) -> Maker:
+        return Qdrant(tmp_path / "qdrant")
+
+
+@pytest.fixture
+def qdrant(tmp_path: Path) -> Iterator[Any]:
+    pytest.importorskip("qdrant_client")
+    with Qdrant(tmp_path / "qdrant").create(SETTINGS) as backend:
+        backend.add_many(video_of(number) for number in range(10))
+        yield backend
+
+
+def test_a_chapter_that_is_removed_meanwhile_does_no_harm(qdrant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = max(range(10), key=lambda number: len(video_of(number)[1]))
+    options = SearchOptions(candidates=1, top=1)
+    expected = qdrant.search(query_of(longest), options=options)
+    monkeypatch.setattr(qdrant._reader, "points", lambda chapters: [])
+    (hit,) = qdrant.search(query_of(longest), options=options).hits
+    assert hit.video == expected.hits[0].video
+
+
+def test_a_collection_that_is_there_is_left_alone(qdrant: Any, tmp_path: Path) -> None:
+    from momentret.search.qdrant import QdrantBackend
+
+    client = qdrant._collection._client
+    with pytest.raises(DataError, match="'momentret_conformance' exists already"):
+        QdrantBackend.create(client, Qdrant.name, SETTINGS)
+    with pytest.raises(DataError, match="there is no collection 'films'"):
+        QdrantBackend.open(client, "films")
+    client.create_collection("foreign", vectors_config={})
+    with pytest.raises(DataError, match="'foreign' was not made by this version of momentret"):
+        QdrantBackend.open(client, "foreign")
+    with pytest.raises(ConfigError, match="must not be empty or have one of"):
+        QdrantBackend.open(client, "../films")
+    assert len(qdrant) == 10
+
+
+# the client leaves its own lock file open when it cannot lock it
+@pytest.mark.filterwarnings("ignore:.*lock:pytest.PytestUnraisableExceptionWarning")
+def test_a_folder_in_use_is_one_line(qdrant: Any, tmp_path: Path) -> None:
+    from momentret.search.qdrant import QdrantBackend
+
+    with pytest.raises(DataError, match="is in use by another process"):
+        QdrantBackend.open(str(tmp_path / "qdrant"), Qdrant.name)
+
+
+@needs_qdrant
+def test_a_server_that_does_not_answer_is_one_line() -> None:
+    from momentret.search.qdrant import QdrantBackend
+
+    with pytest.raises(DataError, match=r"Qdrant at 'http://127.0.0.1:9', collection 'films': .*check the address"):
+        QdrantBackend.open("http://127.0.0.1:9", "films")
+
+
+def test_without_the_client_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from momentret.search.qdrant import QdrantBackend
+
+    monkeypatch.setitem(sys.modules, "qdrant_client", None)
+    with pytest.raises(ConfigError, match=r"pip install 'momentret\[qdrant\]'"):
+        QdrantBackend.open(":memory:", "films")
+
+
+def test_first_stages_of_folders_are_refused(qdrant: Any) -> None:
+    with pytest.raises(ValueError, match="first_stage 'fde' is for index folders"):
+        qdrant.search(query_of(1), options=SearchOptions(first_stage="fde"))
+
+
+def test_a_proof_that_would_cost_too_much_is_given_up(qdrant: Any) -> None:
+    options = SearchOptions(exact="certified", proof_limit=5, candidates=3, top=2)
+    result = qdrant.search(query_of(1), options=options)
+    assert (result.videos, result.certified) == (10, False)
