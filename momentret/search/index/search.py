@@ -37,10 +37,12 @@ def search_segments(
             SearchResult(best_hits(segments, query, runs, options), total, total, True)
             for query, runs in zip(queries, chosen, strict=True)
         ]
+    clips = sum(int(part.columns["clip_count"][mask].sum()) for part, mask in zip(segments, masks, strict=True))
     found = []
     for query, runs in zip(queries, _candidates(segments, masks, queries, options), strict=True):
         scored = len({(number, run.video) for number, run in runs})
-        found.append(SearchResult(best_hits(segments, query, runs, options), total, scored, scored == total))
+        certified = sum(run.end - run.begin for _, run in runs) == clips  # not a few chapters of a long video
+        found.append(SearchResult(best_hits(segments, query, runs, options), total, scored, certified))
     return found
 
 
