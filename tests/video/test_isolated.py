@@ -183,5 +183,5 @@ def test_a_cut_says_how_far_it_has_come(good: Path, tmp_path: Path) -> None:
 
 
 def test_errors_of_cutting_keep_their_kind(good: Path, tmp_path: Path) -> None:
-    with IsolatedCutter() as cutter, pytest.raises(DataError, match="good.mp4' shows nothing from 7 s"):
+    with IsolatedCutter() as cutter, pytest.raises(DataError, match=r"good.mp4' shows nothing from 7 s"):
         cutter.cut(good, Cut(7.0, 9.0, str(tmp_path / "a.mp4")))
