@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,16 @@ from typing import IO, Any
 
 from momentret.errors import DataError, OutputExistsError
 
-__all__ = ["atomic_path", "atomic_write", "json_rows", "refuse_existing", "write_json", "write_jsonl"]
+__all__ = [
+    "atomic_path",
+    "atomic_write",
+    "clean_name",
+    "json_rows",
+    "refuse_existing",
+    "valid_text",
+    "write_json",
+    "write_jsonl",
+]
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -62,6 +72,24 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
+
+
+def clean_name(text: str, longest: int = 200) -> str:
+    """Return `text` as it can stand in a file name and in UTF-8, cut to `longest` characters.
+
+    Example:
+        >>> clean_name("a/b:c")
+        'a_b:c'
+    """
+    text = valid_text(text)
+    text = "".join("_" if character in "/\\" or not character.isprintable() else character for character in text)
+    return text[:longest] if text.strip(".") else f"_{text}"
+
+
+def valid_text(text: str) -> str:
+    """Return `text` as it can be written in UTF-8: names are bytes, and what is no text in them becomes U+FFFD."""
+    text = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text)  # JSON can hold these, no file name does
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def json_rows(path: Path, error: type[DataError] = DataError) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -83,6 +83,7 @@ def main() -> None:
 
 # verbs
 from momentret.cli import checkpoint, data, features, hubness  # noqa: E402
+from momentret.cli.cut import cut  # noqa: E402
 from momentret.cli.evaluate import evaluate  # noqa: E402
 from momentret.cli.extract import extract  # noqa: E402
 from momentret.cli.predict import predict  # noqa: E402
@@ -96,3 +97,4 @@ app.command("predict")(predict)
 app.add_typer(checkpoint.app, name="checkpoint")
 app.command("extract")(extract)
 app.add_typer(hubness.app, name="hubness")
+app.command("cut")(cut)

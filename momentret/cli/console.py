@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["print_json", "print_table", "progress_bar"]
+__all__ = ["amount_bar", "print_json", "print_table", "progress_bar"]
 
 T = TypeVar("T")
 
 
 def print_json(value: Any) -> None:
     """Print one JSON value to stdout: the only thing there when a program asks with `--json`."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    # a file name that is not UTF-8 holds halves of surrogate pairs, which JSON can name but UTF-8 cannot hold
+    sys.stdout.write(re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
+
+
+@contextmanager
+def amount_bar(description: str, total: float) -> Iterator[Callable[[float, str], None]]:
+    """Give a function that moves a bar on stderr to an amount and renames it; silent when stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, text: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done, text: bar.update(task, completed=done, description=text)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from momentret.cli.console import print_json
+from momentret.cli.console import amount_bar, print_json
 
 if TYPE_CHECKING:
     from momentret.extract import Outcome, Video
@@ -116,7 +115,7 @@ def _progress(videos: Sequence[Video]) -> Iterator[tuple[Any, Watch]]:
     shares: dict[str, float] = {}
     seconds: dict[str, float] = {}
     began = time.monotonic()
-    with _bar(sum(sizes.values())) as show:
+    with amount_bar("extract", sum(sizes.values())) as show:
 
         def move() -> None:
             speed = sum(seconds.values()) / max(time.monotonic() - began, 1e-3)
@@ -144,17 +143,3 @@ def _size(path: Path) -> int:
         return max(path.stat().st_size, 1)
     except (OSError, ValueError):
         return 1
-
-
-@contextmanager
-def _bar(total: float) -> Iterator[Any]:
-    if not sys.stderr.isatty():
-        yield lambda done, text: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("extract", total=total)
-        yield lambda done, text: bar.update(task, completed=done, description=text)

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from momentret.errors import ConfigError, DataError
+from momentret.files import clean_name
 
 __all__ = ["Video", "find_videos", "take_shard"]
 
@@ -29,7 +30,6 @@ BEGINNINGS = (
     (0, b"\x00\x00\x01\xba"),
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
 )
-MAX_ID = 200  # characters; longer names end in a hash
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def find_videos(paths: Sequence[Path]) -> list[Video]:
             files.setdefault(os.path.abspath(file), file)  # noqa: PTH100  resolving would follow links
     if not files:
         raise DataError(f"no videos in {', '.join(repr(str(path)) for path in paths) or 'nothing'}; check the path")
-    names = {file: _clean(file.stem) for file in files.values()}
+    names = {file: clean_name(file.stem) for file in files.values()}
     shared = {name for name, count in Counter(name.casefold() for name in names.values()).items() if count > 1}
     videos = [
         Video(name if name == file.stem and name.casefold() not in shared else f"{name}-{_short_hash(file)}", file)
@@ -85,13 +85,6 @@ def _begins_like_video(path: Path) -> bool:
     except OSError:
         return False
     return any(start[offset:].startswith(magic) for offset, magic in BEGINNINGS)
-
-
-def _clean(stem: str) -> str:
-    """Return the name as it can stand in a file name and in UTF-8; different from `stem` if anything had to change."""
-    text = os.fsencode(stem).decode("utf-8", "replace")
-    text = "".join("_" if character in "/\\" or not character.isprintable() else character for character in text)
-    return text[:MAX_ID] if text.strip(".") else f"_{text}"
 
 
 def _short_hash(path: Path) -> str:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from momentret.errors import DataError
 
-__all__ = ["Answer", "AnswerError", "Curve", "FoundMoment", "read_answer"]
+__all__ = ["Answer", "AnswerError", "Curve", "FoundMoment", "read_answers"]
 
 Record = TypeVar("Record", "FoundMoment", "Curve")
 
@@ -138,21 +139,38 @@ class Answer:
         return cls(**{**values, "moments": moments, "curves": curves})
 
 
-def read_answer(path: Path) -> Answer:
-    """Read the output of ``momentret search --json``.
+def read_answers(path: Path) -> list[Answer]:
+    """Read what ``momentret search --json`` printed once or several times, or a list of that; ``-`` is stdin.
 
     Raises:
-        AnswerError: it is not JSON, or not an answer.
+        AnswerError: it is not JSON, or not an answer, or there is none.
         OSError: the file cannot be read.
     """
+    content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     try:
-        row = json.loads(path.read_bytes())
+        rows = list(_json_values(content.decode("utf-8", "surrogatepass")))
     except (ValueError, RecursionError) as error:
         raise AnswerError(f"{path} is not JSON ({error}); write it with momentret search --json") from error
-    try:
-        return Answer.from_row(row)
-    except AnswerError as error:
-        raise AnswerError(f"{path}: {error}") from error
+    answers = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            answers.append(Answer.from_row(row))
+        except AnswerError as error:
+            raise AnswerError(f"{path}, answer {number}: {error}") from error
+    if not answers:
+        raise AnswerError(f"{path} holds no answer; write it with momentret search --json")
+    return answers
+
+
+def _json_values(text: str) -> Iterator[Any]:
+    """Yield JSON values that stand one after the other; of a list, its elements."""
+    decoder, place = json.JSONDecoder(), 0
+    while place < len(text):
+        if text[place].isspace():
+            place += 1
+            continue
+        value, place = decoder.raw_decode(text, place)
+        yield from value if isinstance(value, list) else [value]
 
 
 def _record(kind: type[Record], row: Any, what: str) -> Record:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from momentret.errors import ConfigError, DataError
+from momentret.video.probe import VideoInfo
 
 __all__ = ["IsolatedProcess", "Limits", "Patience"]
 
@@ -53,6 +54,15 @@ class IsolatedProcess:
         self.limits = limits or Limits()
         self._process: subprocess.Popen[bytes] | None = None
         self._late = False
+
+    def probe(self, path: Path) -> VideoInfo:
+        """Do what `momentret.video.probe` would, in the child process.
+
+        Raises:
+            DataError: the header cannot be read, or crashed the process or went past a limit.
+        """
+        self._ask(path, "probe")
+        return VideoInfo(path, **self._conclude(self._receive(path, Patience(self.limits.seconds)), "info"))
 
     def _ask(self, path: Path, task: str, **values: Any) -> None:
         if self._process is None or self._process.poll() is not None:

@@ -86,6 +86,12 @@ def _decode(job: dict[str, Any], out: IO[bytes]) -> None:
     _send(out, {"report": asdict(report)})
 
 
+def _probe(job: dict[str, Any], out: IO[bytes]) -> None:
+    info = asdict(probe(Path(job["path"])))
+    del info["path"]  # the parent knows it
+    _send(out, {"info": info})
+
+
 def _cut(job: dict[str, Any], out: IO[bytes]) -> None:
     said = time.monotonic()
 
@@ -104,7 +110,7 @@ def _send(out: IO[bytes], message: dict[str, Any], content: memoryview | bytes =
     out.flush()
 
 
-TASKS = {"decode": _decode, "cut": _cut}
+TASKS = {"probe": _probe, "decode": _decode, "cut": _cut}
 
 
 if __name__ == "__main__":

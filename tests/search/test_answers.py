@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from momentret.errors import DataError
-from momentret.search.answers import Answer, AnswerError, Curve, FoundMoment, read_answer
+from momentret.search.answers import Answer, AnswerError, Curve, FoundMoment, read_answers
 
 
 def answer(**changes: Any) -> Answer:
@@ -67,11 +67,21 @@ def test_a_malformed_moment_is_refused(name: str, value: Any) -> None:
 
 def test_the_message_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
-    path.write_text("[]")
-    with pytest.raises(DataError, match=r"found\.json: an answer is a list"):
-        read_answer(path)
-    path.write_text("{")
-    with pytest.raises(DataError, match=r"found\.json is not JSON"):
-        read_answer(path)
-    path.write_text(json.dumps(answer().to_row()))
-    assert read_answer(path) == answer()
+    for content, message in [
+        ("[]", " holds no answer"),
+        ('[3, {"query": "a"}]', ", answer 1: an answer is a int"),
+        ("{", " is not JSON"),
+        (f"{json.dumps(answer().to_row())} x", " is not JSON"),
+    ]:
+        path.write_text(content)
+        with pytest.raises(DataError, match=r"found\.json" + message):
+            read_answers(path)
+
+
+@pytest.mark.parametrize("how", ["one after the other", "indented", "a list"])
+def test_several_answers_are_read(tmp_path: Path, how: str) -> None:
+    rows = [answer().to_row(), answer(query="a cat").to_row()]
+    indent = 2 if how == "indented" else None
+    content = json.dumps(rows) if how == "a list" else "\n".join(json.dumps(row, indent=indent) for row in rows)
+    (tmp_path / "found.json").write_text(content)
+    assert read_answers(tmp_path / "found.json") == [answer(), answer(query="a cat")]

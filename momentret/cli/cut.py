@@ -1,0 +1,209 @@
+"""`momentret cut`: found moments, or windows of a video -> files of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from momentret.cli.console import amount_bar, print_json
+
+if TYPE_CHECKING:
+    from momentret.video import CutReport, IsolatedCutter
+
+__all__ = ["cut", "parse_window"]
+
+_NUMBER = r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)"
+
+
+@dataclass(frozen=True)
+class _Job:
+    path: Path
+    start: float
+    end: float
+    output: Path
+    """Without its ending where `named` is False: that depends on what is cut."""
+    named: bool = False
+    query: str | None = None
+    rank: int | None = None
+
+
+def cut(
+    source: Path = typer.Argument(..., help="What search or find printed with --json ('-': stdin), or a video."),
+    output: Path = typer.Option(..., "--output", "-o", help="Folder; for one window of a video also a file."),
+    window: list[str] = typer.Option(
+        [], "--window", "-w", help="START-END of the video SOURCE, in seconds or [hh:]mm:ss; can be given again."
+    ),
+    exact: bool = typer.Option(
+        True,
+        "--exact/--copy",
+        help="To the frame, encoded again; or copied without loss in no time, from the keyframe before.",
+    ),
+    top: int | None = typer.Option(None, min=1, help="Cut the best N moments of every query only."),
+    pad: float = typer.Option(0.0, min=0.0, help="Seconds to add before and after."),
+    nearest: bool = typer.Option(False, "--nearest", help="Cut the nearest moments of queries that nothing matches."),
+    time_limit: float = typer.Option(60.0, help="Seconds to wait for a video that does not move on."),
+    memory_limit: int = typer.Option(4096, help="MiB that cutting a video may take."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace files that exist."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> int:
+    """Cut found moments out of their videos.
+
+    A found window is short, so the default is --exact: the file shows what was found, from its first frame to its last,
+    and plays everywhere. Files that exist are left alone and the others are cut, so an interrupted run can be repeated.
+    Exit 1 if nothing could be cut.
+    """
+    from momentret.video import IsolatedCutter, Limits
+
+    jobs = _jobs_of_video(source, window, output) if window else _jobs_of_answers(source, output, top, nearest)
+    jobs = [_padded(job, pad) for job in jobs]
+    rows = []
+    with (
+        IsolatedCutter(Limits(time_limit, memory_limit << 20)) as cutter,
+        amount_bar("cut", len(jobs)) as show,
+    ):
+        for number, job in enumerate(jobs):
+            show(number, f"cut {number + 1}/{len(jobs)}")
+            rows.append(
+                _carry_out(job, cutter, exact, overwrite, _follow(show, number, f"cut {number + 1}/{len(jobs)}"))
+            )
+            if not as_json:
+                _tell(rows[-1])
+    failed = sum("error" in row for row in rows)
+    if as_json:
+        print_json({"cuts": rows, "cut": len(rows) - failed, "failed": failed})
+    return 1 if failed == len(rows) else 0
+
+
+def parse_window(text: str) -> tuple[float, float]:
+    """Return the window that ``START-END`` stands for, in seconds.
+
+    Raises:
+        ConfigError: it is not of that form, or empty.
+
+    Example:
+        >>> parse_window("59.5-1:02"), parse_window("1:00:00-1:00:02.5")
+        ((59.5, 62.0), (3600.0, 3602.5))
+    """
+    from momentret.errors import ConfigError
+
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*-\s*{_NUMBER}\s*", text, re.ASCII)
+    if match is None:
+        raise ConfigError(f"window {text!r} is not START-END in seconds or [hh:]mm:ss, such as 12.5-20 or 1:02-1:10")
+    numbers = [float(part or 0) for part in match.groups()]
+    start, end = (hours * 3600 + minutes * 60 + seconds for hours, minutes, seconds in (numbers[:3], numbers[3:]))
+    if start >= end:
+        raise ConfigError(f"window {text!r} ends before it begins; give START-END")
+    return start, end
+
+
+def _jobs_of_video(path: Path, windows: Sequence[str], output: Path) -> list[_Job]:
+    from momentret.errors import ConfigError
+    from momentret.video import FORMATS
+
+    spans = [parse_window(window) for window in windows]
+    if output.suffix.lower() not in FORMATS or output.is_dir():
+        return [_Job(path, *span, output / _name(path, *span)) for span in spans]
+    if len(spans) > 1:
+        raise ConfigError(f"{str(output)!r} is one file for {len(spans)} windows; give a folder")
+    return [_Job(path, *spans[0], output, named=True)]
+
+
+def _jobs_of_answers(source: Path, output: Path, top: int | None, nearest: bool) -> list[_Job]:
+    from momentret.errors import ConfigError, DataError
+    from momentret.search.answers import read_answers
+    from momentret.video import FORMATS
+
+    if output.suffix.lower() in FORMATS and not output.is_dir():
+        raise ConfigError(f"found moments are cut into a folder, and {str(output)!r} names a file; give a folder")
+    try:
+        answers = read_answers(source)
+    except DataError as error:
+        raise DataError(f"{error}; to cut a video itself, name a --window START-END of it") from error
+    jobs = []
+    for number, answer in enumerate(answers, start=1):
+        folder = output / f"{number:02d}-{_slug(answer.query)}" if len(answers) > 1 else output
+        if not (answer.present or nearest):
+            typer.echo(f"left out: nothing matches {answer.query!r}; --nearest cuts the nearest moments", err=True)
+            continue
+        for moment in answer.moments[:top]:
+            name = f"{moment.rank:02d}-{_name(Path(moment.path), moment.start, moment.end)}"
+            window = (max(moment.start, 0.0), moment.end)
+            jobs.append(_Job(Path(moment.path), *window, folder / name, query=answer.query, rank=moment.rank))
+    if not jobs:
+        raise DataError(f"{source} holds no moment to cut")
+    return jobs
+
+
+def _name(path: Path, start: float, end: float) -> str:
+    return f"{_slug(path.stem)}-{_number(start)}s-{_number(end)}s"
+
+
+def _slug(text: str) -> str:
+    """Return text as a part of a file name on every system."""
+    from momentret.files import clean_name
+
+    return re.sub(r'[<>:"|?*\s]+', "-", clean_name(text, 60)).strip("-. ") or "video"
+
+
+def _number(seconds: float) -> str:
+    return f"{seconds:.2f}".rstrip("0").rstrip(".")
+
+
+def _padded(job: _Job, pad: float) -> _Job:
+    from dataclasses import replace
+
+    return replace(job, start=max(job.start - pad, 0.0), end=job.end + pad)
+
+
+def _follow(show: Callable[[float, str], None], number: int, text: str) -> Callable[[float, float], None]:
+    return lambda seconds, total: show(number + min(max(seconds / max(total, 1e-3), 0.0), 1.0), text)
+
+
+def _carry_out(job: _Job, cutter: IsolatedCutter, exact: bool, overwrite: bool, reached: Any) -> dict[str, Any]:
+    from momentret.errors import MomentretError
+    from momentret.files import atomic_path, refuse_existing
+    from momentret.video import Cut, suffix_for_copy
+    from momentret.video.cuts import format_of
+
+    row: dict[str, Any] = {"query": job.query, "rank": job.rank, "path": str(job.path), "window": [job.start, job.end]}
+    try:
+        output = job.output
+        if not job.named:
+            suffix = ".mp4" if exact else suffix_for_copy(cutter.probe(job.path))
+            output = output.with_name(output.name + suffix)
+        refuse_existing(output, overwrite)
+        with atomic_path(output) as temporary:
+            wanted = Cut(job.start, job.end, str(temporary), exact, format_of(output))
+            report = cutter.cut(job.path, wanted, reached)
+        return {**row, "output": str(output), "exact": exact, **_facts(job, report)}
+    except MomentretError as error:
+        return {**row, "error": " ".join(str(error).split())}
+
+
+def _facts(job: _Job, report: CutReport) -> dict[str, Any]:
+    return {
+        "start": round(report.start, 6),
+        "end": round(report.end, 6),
+        "early": round(job.start - report.start, 6),
+        "frames": report.frames,
+        "sound": report.sound,
+    }
+
+
+def _tell(row: dict[str, Any]) -> None:
+    from momentret.files import valid_text
+
+    if "error" in row:
+        typer.echo(f"not cut: {row['error']}", err=True)
+        return
+    text = f"{row['output']}: {row['end'] - row['start']:.2f} s, {row['frames']} frames"
+    text += " and sound" if row["sound"] else ""
+    if abs(row["early"]) >= 0.01:
+        how = "early, at a keyframe" if row["early"] > 0 else "late, where the picture does"
+        text += f"; begins {abs(row['early']):.2f} s {how} ({row['start']:.2f} s)"
+    typer.echo(valid_text(text))

@@ -1,0 +1,172 @@
+"""`momentret cut`: from what search printed, or from a video, to files."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from momentret.cli.cut import parse_window
+from momentret.errors import ConfigError
+from momentret.video import Sampling, probe, sample_frames
+
+from .answering import answer, write_answers
+from .helpers import momentret
+from .video.rendering import read_number, render
+
+H264 = {"preset": "ultrafast", "g": "10", "bf": "2"}
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return render(tmp_path_factory.mktemp("films") / "film.mp4", options=H264, audio=2.0)
+
+
+def first_number(path: Path) -> int:
+    return read_number(next(sample_frames(path, Sampling(times=(0.0,)))).image)
+
+
+def test_found_moments_become_files(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = write_answers(tmp_path / "found.json", answer([(film, 0.5, 1.0), (film, 1.2, 1.6)]))
+    assert momentret("cut", found, "--output", tmp_path / "out") == 0
+    first, second = sorted((tmp_path / "out").iterdir())
+    assert (first.name, second.name) == ("01-film-0.5s-1s.mp4", "02-film-1.2s-1.6s.mp4")
+    assert (first_number(first), first_number(second)) == (12, 30)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{first}: 0.50 s, 13 frames and sound"
+    assert len(lines) == 2
+
+
+def test_several_queries_get_a_folder_each(film: Path, tmp_path: Path) -> None:
+    answers = [answer([(film, 0.5, 1.0)], query) for query in ("a: dog/cat?", "a \x07 bell")]
+    assert momentret("cut", write_answers(tmp_path / "a", *answers), "--output", tmp_path / "out") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["01-a-dog_cat", "02-a-_-bell"]
+
+
+def test_answers_come_from_stdin(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = json.dumps(answer([(film, 0.5, 1.0)]).to_row()).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert momentret("cut", "-", "--output", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_a_bad_file_does_not_stop_the_others(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.mp4").write_text("no film")
+    moments = [(tmp_path / "bad.mp4", 0.0, 1.0), (tmp_path / "gone.mp4", 0.0, 1.0), (film, 0.5, 1.0)]
+    found = write_answers(tmp_path / "found.json", answer(moments))
+    assert momentret("cut", found, "--output", tmp_path / "out", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["cut"], shown["failed"]) == (1, 2)
+    assert "bad.mp4' cannot be read as a video" in shown["cuts"][0]["error"]
+    assert "gone.mp4' cannot be opened" in shown["cuts"][1]["error"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["03-film-0.5s-1s.mp4"]
+
+
+def test_nothing_cut_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = write_answers(tmp_path / "found.json", answer([(tmp_path / "gone.mp4", 0.0, 1.0)]))
+    assert momentret("cut", found, "--output", tmp_path / "out") == 1
+    assert capsys.readouterr().err.startswith("not cut: ")
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_top_and_pad_choose_what_is_cut(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = write_answers(tmp_path / "found.json", answer([(film, 0.2, 1.0), (film, 1.2, 1.6)]))
+    assert momentret("cut", found, "--output", tmp_path, "--top", 1, "--pad", 0.4, "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)["cuts"]
+    assert (row["window"], row["start"], row["end"], row["frames"]) == ([0.0, 1.4], 0.0, 1.4, 35)
+
+
+def test_what_nothing_matches_is_cut_on_demand_only(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = answer([(film, 0.5, 1.0)], "a whale", presence=0.1, present=False)
+    found = write_answers(tmp_path / "found.json", absent)
+    assert momentret("cut", found, "--output", tmp_path / "out") == 1
+    assert "left out: nothing matches 'a whale'; --nearest" in capsys.readouterr().err
+    assert momentret("cut", found, "--output", tmp_path / "out", "--nearest") == 0
+
+
+def test_what_exists_is_left_alone_and_the_rest_is_cut(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = write_answers(tmp_path / "found.json", answer([(film, 0.5, 1.0), (film, 1.2, 1.6)]))
+    first = tmp_path / "out" / "01-film-0.5s-1s.mp4"
+    first.parent.mkdir()
+    first.write_text("mine")
+    assert momentret("cut", found, "--output", tmp_path / "out") == 0
+    assert "exists already" in capsys.readouterr().err
+    assert first.read_text() == "mine"
+    assert len(list(first.parent.iterdir())) == 2
+    assert momentret("cut", found, "--output", tmp_path / "out", "--overwrite") == 0
+    assert first_number(first) == 12
+
+
+def test_a_window_of_a_video_becomes_the_file_that_is_named(film: Path, tmp_path: Path) -> None:
+    assert momentret("cut", film, "--window", "0:0.5-1", "-o", tmp_path / "new" / "a.mkv") == 0
+    assert probe(tmp_path / "new" / "a.mkv").container == "matroska,webm"
+    assert first_number(tmp_path / "new" / "a.mkv") == 12
+
+
+def test_several_windows_go_into_a_folder(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert momentret("cut", film, "-w", "0-0.5", "-w", "0.7-1", "--copy", "-o", tmp_path / "out") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["film-0.7s-1s.mp4", "film-0s-0.5s.mp4"]
+    assert "begins 0.30 s early, at a keyframe (0.40 s)" in capsys.readouterr().out
+    assert momentret("cut", film, "-w", "0-0.5", "-w", "0.7-1", "-o", tmp_path / "a.mp4") == 1
+    assert "is one file for 2 windows; give a folder" in capsys.readouterr().err
+
+
+def test_a_copy_keeps_the_container(tmp_path: Path) -> None:
+    path = render(tmp_path / "film.ts", options=H264)
+    assert momentret("cut", path, "-w", "0.5-1", "--copy", "-o", tmp_path / "out") == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["film-0.5s-1s.ts"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX")
+def test_names_that_are_no_text_are_cut_and_shown(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / os.fsdecode(b'-\xff\n"<b>.mp4')
+    path.write_bytes(film.read_bytes())
+    found = write_answers(tmp_path / "found.json", answer([(path, 0.5, 1.0), (tmp_path / "\ud800.mp4", 0.0, 1.0)]))
+    assert momentret("cut", found, "-o", tmp_path / "out", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["cuts"]
+    assert Path(rows[0]["path"]) == path
+    assert Path(rows[0]["output"]).name == "01-�_-b-0.5s-1s.mp4"
+    assert "cannot be opened" in rows[1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["{film}", "-o", "{out}"],
+            "is not JSON (",
+        ),
+        (["{film}", "-o", "{out}"], "name a --window START-END of it"),
+        (["{film}", "-w", "5", "-o", "{out}"], "window '5' is not START-END"),
+        (["{film}", "-w", "5-2", "-o", "{out}"], "window '5-2' ends before it begins"),
+        (["{found}", "-o", "{out}.mp4"], "names a file; give a folder"),
+        (["{out}/absent", "-o", "{out}"], "No such file"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    found = write_answers(tmp_path / "found.json", answer([(film, 0.5, 1.0)]))
+    words = [word.format(film=film, found=found, out=tmp_path / "out") for word in arguments]
+    assert momentret("cut", *words) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_windows_are_seconds_or_clock_times() -> None:
+    assert parse_window(" 1:02:03.5 - 1:02:04 ") == (3723.5, 3724.0)
+    assert parse_window(".5-0:01") == (0.5, 1.0)
+    for text in ("", "1", "a-b", "1-2-3", "-1-2", "1e3-2e3", "nan-inf", "٣-٤"):
+        with pytest.raises(ConfigError, match="is not START-END"):
+            parse_window(text)
