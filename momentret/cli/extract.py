@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from momentret.cli.console import amount_bar, print_json
+from momentret.cli.console import print_json
+from momentret.cli.extraction import (
+    CORES,
+    Device,
+    MemoryLimit,
+    Precision,
+    Threads,
+    TimeLimit,
+    Workers,
+    choose_device,
+    watching,
+)
 
 if TYPE_CHECKING:
-    from momentret.extract import Outcome, Video
-    from momentret.extract.pipeline import Watch
+    from momentret.extract import Outcome
 
 __all__ = ["extract"]
-
-CORES = os.cpu_count() or 1
 
 
 def extract(
@@ -32,13 +38,13 @@ def extract(
     keyframes: bool = typer.Option(False, "--keyframes", help="Fast pass: decode keyframes only."),
     decoder: str = typer.Option("auto", help="auto, pyav or decord."),
     family: str = typer.Option("clip", help="Name of the features in the store."),
-    workers: int = typer.Option(max(CORES // 2, 1), min=1, help="Videos decoded at the same time."),
-    threads: int | None = typer.Option(None, min=1, help="Threads of the encoder; default: the cores left over."),
+    workers: Workers = max(CORES // 2, 1),
+    threads: Threads = None,
     shard: str | None = typer.Option(None, help="i/n: do this part only; a run without --shard makes the store."),
-    device: str = typer.Option("auto", help="auto, cpu or cuda."),
-    precision: str = typer.Option("fp32", help="fp32, or bf16 (four times as fast on CPUs with AMX)."),
-    time_limit: float = typer.Option(60.0, help="Seconds to wait for the next frame of a video."),
-    memory_limit: int = typer.Option(4096, help="MiB that decoding a video may take."),
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    time_limit: TimeLimit = 60.0,
+    memory_limit: MemoryLimit = 4096,
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a packed store at OUTPUT."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> int:
@@ -58,12 +64,10 @@ def extract(
     limits = Limits(time_limit, memory_limit << 20)
     found = find_videos(videos)
     mine = found if shard is None else take_shard(found, shard)
-    model = load_encoder(
-        encoder, device=_choose_device(device, threads or max(CORES - workers, 1)), precision=precision
-    )
+    model = load_encoder(encoder, device=choose_device(device, threads or max(CORES - workers, 1)), precision=precision)
     ledger = Ledger.open(partial_folder(output), config, model.fingerprint)
     began = time.monotonic()
-    with _progress(mine) as (tick, watch):
+    with watching(mine) as (tick, watch):
         done = [
             tick(outcome)
             for outcome in carry_out(mine, model, config, ledger, workers=workers, limits=limits, watch=watch)
@@ -72,13 +76,6 @@ def extract(
     kept = [outcome for outcome in outcomes if outcome is not None]
     _report(kept, done, time.monotonic() - began, ledger.folder if shard else output, as_json)
     return 0 if not kept or any(outcome.error is None for outcome in kept) else 1
-
-
-def _choose_device(device: str, threads: int) -> str:
-    import torch
-
-    torch.set_num_threads(threads)
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def _report(outcomes: Sequence[Outcome], done: Sequence[Outcome], seconds: float, where: Path, as_json: bool) -> None:
@@ -106,40 +103,3 @@ def _report(outcomes: Sequence[Outcome], done: Sequence[Outcome], seconds: float
             f"{len(done)} extracted now"
             + (f" at {summary['realtime_factor']:g} times the speed of playing" if done else "")
         )
-
-
-@contextmanager
-def _progress(videos: Sequence[Video]) -> Iterator[tuple[Any, Watch]]:
-    """Give a function for finished videos and one for seconds; together they move the bar on stderr, by bytes."""
-    sizes = {video.video_id: _size(video.path) for video in videos}
-    shares: dict[str, float] = {}
-    seconds: dict[str, float] = {}
-    began = time.monotonic()
-    with amount_bar("extract", sum(sizes.values())) as show:
-
-        def move() -> None:
-            speed = sum(seconds.values()) / max(time.monotonic() - began, 1e-3)
-            show(
-                sum(shares[name] * sizes[name] for name in shares), f"{len(finished)}/{len(videos)} files, {speed:.1f}x"
-            )
-
-        def watch(video: Video, position: float, declared: float | None) -> None:
-            seconds[video.video_id] = position
-            shares[video.video_id] = min(position / declared, 1.0) if declared else 0.0
-            move()
-
-        def tick(outcome: Outcome) -> Outcome:
-            finished.append(outcome.video_id)
-            shares[outcome.video_id] = 1.0
-            move()
-            return outcome
-
-        finished: list[str] = []
-        yield tick, watch
-
-
-def _size(path: Path) -> int:
-    try:
-        return max(path.stat().st_size, 1)
-    except (OSError, ValueError):
-        return 1

@@ -10,12 +10,13 @@ pack(videos, ledger, Path("store"))
 from __future__ import annotations
 
 from momentret.extract.config import ExtractConfig
-from momentret.extract.ledger import Ledger, Outcome, pack, partial_folder
+from momentret.extract.ledger import Keeper, Ledger, Outcome, pack, partial_folder
 from momentret.extract.pipeline import clip_vectors, extract
-from momentret.extract.videos import Video, find_videos, take_shard
+from momentret.extract.videos import Video, find_videos, shown_path, take_shard
 
 __all__ = [
     "ExtractConfig",
+    "Keeper",
     "Ledger",
     "Outcome",
     "Video",
@@ -24,5 +25,6 @@ __all__ = [
     "find_videos",
     "pack",
     "partial_folder",
+    "shown_path",
     "take_shard",
 ]

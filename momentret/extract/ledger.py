@@ -10,25 +10,24 @@ Any number of processes may work in one folder: every file is written whole unde
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from momentret.encoders import Fingerprint
 from momentret.errors import DataError, FeatureError, MismatchError
 from momentret.extract.config import ExtractConfig
-from momentret.extract.videos import Video
+from momentret.extract.videos import Video, shown_path
 from momentret.features import SourceManifest, staged_folder, write_family
 from momentret.files import atomic_write, write_json, write_jsonl
 from momentret.video import DecodeReport
 
-__all__ = ["Ledger", "Outcome", "pack", "partial_folder"]
+__all__ = ["Keeper", "Ledger", "Outcome", "pack", "partial_folder"]
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,22 @@ class Outcome:
     @classmethod
     def of(cls, video: Video, report: DecodeReport, *, clips: int = 0, error: str | None = None) -> Outcome:
         """Return the outcome of a video that was decoded as `report` says."""
-        path = os.fsencode(video.path).decode("utf-8", "backslashreplace")
         error = error and error.encode("utf-8", "backslashreplace").decode()
         doubts = tuple(report.doubts)
+        path = shown_path(video.path)
         return cls(video.video_id, path, error, clips, report.duration, report.decoder, doubts, report.bad_packets)
+
+
+class Keeper(Protocol):
+    """Where finished videos go: `Ledger`, or an index."""
+
+    def outcome(self, video: Video) -> Outcome | None:
+        """Return what became of a video, None if it is still to do."""
+        ...
+
+    def finish(self, video: Video, outcome: Outcome, rows: np.ndarray | None = None) -> Outcome:
+        """Keep the outcome of a video, and its rows ``(L, D)`` if it has any; returns the outcome that was kept."""
+        ...
 
 
 class Ledger:
@@ -90,12 +101,13 @@ class Ledger:
             return None
         return Outcome(**{**record, "doubts": tuple(record["doubts"])})
 
-    def finish(self, video: Video, outcome: Outcome, rows: np.ndarray | None = None) -> None:
-        """Keep the outcome of a video, and its rows ``(L, D)`` if it has any."""
+    def finish(self, video: Video, outcome: Outcome, rows: np.ndarray | None = None) -> Outcome:
+        """Keep the outcome of a video, and its rows; see `Keeper`."""
         if rows is not None:
             with atomic_write(self._path(video.video_id, ".npy"), "wb") as file:
                 np.save(file, rows, allow_pickle=False)
         write_json(self._path(video.video_id, ".json"), {**asdict(outcome), "file": _file_facts(video.path)})
+        return outcome
 
     def rows(self, video_id: str) -> np.ndarray:
         """Return the rows of a finished video.

@@ -17,7 +17,7 @@ import numpy as np
 from momentret.encoders import Encoder
 from momentret.errors import ConfigError, MomentretError
 from momentret.extract.config import ExtractConfig
-from momentret.extract.ledger import Ledger, Outcome
+from momentret.extract.ledger import Keeper, Outcome
 from momentret.extract.videos import Video
 from momentret.video import DecodeReport, Frame, IsolatedDecoder, Limits, Sampling
 
@@ -34,13 +34,13 @@ def extract(
     videos: Sequence[Video],
     encoder: Encoder,
     config: ExtractConfig,
-    ledger: Ledger,
+    keeper: Keeper,
     *,
     workers: int = 1,
     limits: Limits | None = None,
     watch: Watch | None = None,
 ) -> Iterator[Outcome]:
-    """Extract the videos that the ledger does not have yet, and yield each outcome as it is safely kept.
+    """Extract the videos that the keeper does not have yet, and yield each outcome as it is safely kept.
 
     A video that cannot be decoded, crashes its process or goes past a limit is an outcome with an error; all others go
     on. Leaving the loop early, or being killed, loses at most the videos in work.
@@ -48,8 +48,8 @@ def extract(
     Args:
         videos: which files, from `find_videos`.
         encoder: what makes the vectors.
-        config: what is taken from each video; the ledger was opened with the same.
-        ledger: where finished videos are kept.
+        config: what is taken from each video; the keeper was opened with the same.
+        keeper: where finished videos are kept.
         workers: videos decoded at the same time, each in a process.
         limits: what one video may cost.
         watch: told about progress.
@@ -57,13 +57,13 @@ def extract(
     Raises:
         ConfigError: the decoder is not known or not installed.
     """
-    todo = [video for video in videos if ledger.outcome(video) is None]
+    todo = [video for video in videos if keeper.outcome(video) is None]
     workers = max(min(workers, len(todo)), 1)
     with _Decoding(todo, config, encoder.frame_size, workers, limits or Limits()) as decoding:
         rows: dict[Video, list[np.ndarray]] = {}
         for _ in range(len(todo)):
             end = _encode_until_end(decoding, encoder, rows, watch)
-            yield _keep(end, rows.pop(end.video, []), config, ledger)
+            yield _keep(end, rows.pop(end.video, []), config, keeper)
 
 
 @dataclass
@@ -102,17 +102,13 @@ def _encode(frames: Sequence[Frame], encoder: Encoder) -> np.ndarray:
     return encoder.encode_frames(images)[places]
 
 
-def _keep(end: _End, rows: Sequence[np.ndarray], config: ExtractConfig, ledger: Ledger) -> Outcome:
+def _keep(end: _End, rows: Sequence[np.ndarray], config: ExtractConfig, keeper: Keeper) -> Outcome:
     if isinstance(end.error, ConfigError):
         raise end.error
     if end.error is not None:
-        outcome = Outcome.of(end.video, end.report, error=str(end.error))
-        ledger.finish(end.video, outcome)
-        return outcome
+        return keeper.finish(end.video, Outcome.of(end.video, end.report, error=str(end.error)))
     clips = clip_vectors(np.concatenate(rows), config.frames_per_clip)
-    outcome = Outcome.of(end.video, end.report, clips=len(clips))
-    ledger.finish(end.video, outcome, clips)
-    return outcome
+    return keeper.finish(end.video, Outcome.of(end.video, end.report, clips=len(clips)), clips)
 
 
 def clip_vectors(rows: np.ndarray, frames_per_clip: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from pathlib import Path
 from momentret.errors import ConfigError, DataError
 from momentret.files import clean_name
 
-__all__ = ["Video", "find_videos", "take_shard"]
+__all__ = ["Video", "find_videos", "shown_path", "take_shard"]
 
 ENDINGS = re.compile(
     r"\.(3g2|3gp|asf|avi|divx|dv|f4v|flv|gif|h264|h265|hevc|ivf|m2ts|m2v|m4v|mkv|mov|mp4|mpe?g|mts|mxf|nut|ogm|ogv|rm|rmvb|"
@@ -85,6 +85,11 @@ def _begins_like_video(path: Path) -> bool:
     except OSError:
         return False
     return any(start[offset:].startswith(magic) for offset, magic in BEGINNINGS)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path for people and JSON: bytes that are no text become escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _short_hash(path: Path) -> str:

@@ -1,0 +1,84 @@
+"""What `extract`, `index` and `find` share: how videos are decoded and encoded, as options, and the bar meanwhile."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from momentret.cli.console import amount_bar
+
+if TYPE_CHECKING:
+    from momentret.extract import Outcome, Video
+    from momentret.extract.pipeline import Watch
+
+__all__ = [
+    "CORES",
+    "Device",
+    "MemoryLimit",
+    "Precision",
+    "Threads",
+    "TimeLimit",
+    "Workers",
+    "choose_device",
+    "watching",
+]
+
+CORES = os.cpu_count() or 1
+
+Workers = Annotated[int, typer.Option(min=1, help="Videos decoded at the same time.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the encoder; default: the cores left over.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Precision = Annotated[str, typer.Option(help="fp32, or bf16 (four times as fast on CPUs with AMX).")]
+TimeLimit = Annotated[float, typer.Option(help="Seconds to wait for the next frame of a video.")]
+MemoryLimit = Annotated[int, typer.Option(help="MiB that decoding a video may take.")]
+
+
+def choose_device(device: str, threads: int) -> str:
+    """Return the device that ``auto`` stands for, and set the threads of the CPU."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+@contextmanager
+def watching(videos: Sequence[Video]) -> Iterator[tuple[Any, Watch]]:
+    """Give a function for finished videos and one for seconds; together they move the bar on stderr, by bytes."""
+    sizes = {video.video_id: _size(video.path) for video in videos}
+    shares: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    began = time.monotonic()
+    with amount_bar("extract", sum(sizes.values())) as show:
+
+        def move() -> None:
+            speed = sum(seconds.values()) / max(time.monotonic() - began, 1e-3)
+            show(
+                sum(shares[name] * sizes[name] for name in shares), f"{len(finished)}/{len(videos)} files, {speed:.1f}x"
+            )
+
+        def watch(video: Video, position: float, declared: float | None) -> None:
+            seconds[video.video_id] = position
+            shares[video.video_id] = min(position / declared, 1.0) if declared else 0.0
+            move()
+
+        def tick(outcome: Outcome) -> Outcome:
+            finished.append(outcome.video_id)
+            shares[outcome.video_id] = 1.0
+            move()
+            return outcome
+
+        finished: list[str] = []
+        yield tick, watch
+
+
+def _size(path: Path) -> int:
+    try:
+        return max(path.stat().st_size, 1)
+    except (OSError, ValueError):
+        return 1
