@@ -82,7 +82,7 @@ def main() -> None:
 
 
 # verbs
-from momentret.cli import checkpoint, data, features, hubness  # noqa: E402
+from momentret.cli import checkpoint, data, features, hubness, index  # noqa: E402
 from momentret.cli.cut import cut  # noqa: E402
 from momentret.cli.evaluate import evaluate  # noqa: E402
 from momentret.cli.extract import extract  # noqa: E402
@@ -98,3 +98,4 @@ app.add_typer(checkpoint.app, name="checkpoint")
 app.command("extract")(extract)
 app.add_typer(hubness.app, name="hubness")
 app.command("cut")(cut)
+app.add_typer(index.app, name="index")

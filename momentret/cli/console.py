@@ -46,8 +46,14 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for i, column in enumerate(columns):
         table.add_column(escape(column), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(escape(_one_line(str(cell))) for cell in row))
     Console(file=sys.stdout, soft_wrap=False, width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _one_line(text: str) -> str:
+    """Return `text` with everything that would break a table or a terminal escaped."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def progress_bar(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:

@@ -6,6 +6,7 @@ from momentret.search.index.filters import Changes, Filter, SeenFile, changes
 from momentret.search.index.hits import best_hits, by_rank
 from momentret.search.index.query import Hit, SearchOptions, SearchResult
 from momentret.search.index.settings import CorpusStats, IndexSettings, Video
+from momentret.search.index.store import can_begin
 
 __all__ = [
     "Changes",
@@ -23,5 +24,6 @@ __all__ = [
     "Video",
     "best_hits",
     "by_rank",
+    "can_begin",
     "changes",
 ]

@@ -20,7 +20,7 @@ from momentret.search.index.query import SearchOptions, SearchResult, unit_token
 from momentret.search.index.search import score_matrix, search_segments
 from momentret.search.index.segment import Segment
 from momentret.search.index.settings import CorpusStats, IndexSettings, Video
-from momentret.search.index.store import Mode, Store, create_store
+from momentret.search.index.store import Mode, Store, can_begin, create_store
 
 __all__ = ["CorpusIndex", "IndexStats"]
 
@@ -60,7 +60,7 @@ class CorpusIndex:
         Raises:
             OutputExistsError: the folder is there and not empty.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not can_begin(folder):
             raise OutputExistsError(folder)
         create_store(folder, Manifest(settings))
         return cls(Store(folder, "rw"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from momentret.progress import Progress, silent
 from momentret.search.index.segment import Segment
 from momentret.search.index.settings import Video
 
@@ -81,13 +82,19 @@ class Changes:
     """In the index, but not seen."""
 
 
-def changes(seen: Iterable[SeenFile], videos: Iterable[Video], content_hash: Callable[[str], str]) -> Changes:
+def changes(
+    seen: Iterable[SeenFile],
+    videos: Iterable[Video],
+    content_hash: Callable[[str], str],
+    progress: Progress = silent,
+) -> Changes:
     """Compare files with the videos of an index; only new and touched files are hashed.
 
     Args:
         seen: the files that are there now.
         videos: what the index knows.
         content_hash: returns the hash of the file at a path.
+        progress: reports on the files.
     """
     seen = list(seen)
     by_path = {video.path: video for video in videos}
@@ -97,7 +104,7 @@ def changes(seen: Iterable[SeenFile], videos: Iterable[Video], content_hash: Cal
         if path not in paths:
             lost.setdefault(video.content_hash, []).append(video)
     found = Changes()
-    for file in seen:
+    for file in progress(seen, "compare", len(seen)):
         _sort_file(file, by_path.get(file.path), lost, content_hash, found)
     found.missing.extend(video for copies in lost.values() for video in copies)
     return found

@@ -32,6 +32,8 @@ class IndexSettings:
     """Longest run of clips that the first stage treats as one candidate; longer videos are cut into several."""
     seal_clips: int = 50_000
     """Clips that the log holds before they become a sealed segment."""
+    recipe: str = ""
+    """How the clip vectors are made, in the words of whoever makes them; nothing in this room reads it."""
 
     def __post_init__(self) -> None:
         if self.clip_dtype not in CLIP_DTYPES:

@@ -25,7 +25,7 @@ from momentret.search.index.log import PUT, REMOVE, Log, read_log
 from momentret.search.index.manifest import MANIFEST, Manifest, SegmentEntry, read_manifest, write_manifest
 from momentret.search.index.segment import Segment, open_segment, write_segment
 
-__all__ = ["Store"]
+__all__ = ["Store", "can_begin", "create_store"]
 
 Mode = Literal["r", "rw"]
 SEGMENTS = "segments"
@@ -262,9 +262,19 @@ class Store:
             self._lock.release()
 
 
+def can_begin(folder: Path) -> bool:
+    """Tell whether an index can be made in a folder: it is missing, empty, or holds one whose making was cut short."""
+    if not folder.exists():
+        return True
+    begun = (SEGMENTS, "log-00000000.wal")
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else [""]
+    ours = all(name in begun or name.startswith(f".{MANIFEST}.") for name in names)
+    return ours and not any((folder / SEGMENTS).glob("*"))
+
+
 def create_store(folder: Path, manifest: Manifest) -> None:
-    """Make the files of an empty index in a folder that is missing or empty."""
-    (folder / SEGMENTS).mkdir(parents=True)
+    """Make the files of an empty index in a folder of which `can_begin` is true."""
+    (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
     Log(folder / manifest.log).close()
     sync_folder(folder)
     write_manifest(folder, manifest)

@@ -1,0 +1,251 @@
+"""`momentret index`: folders of videos -> an index that `momentret search` asks, kept up to date."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from momentret.cli.console import print_json, print_table, progress_bar
+from momentret.cli.extraction import (
+    CORES,
+    Device,
+    MemoryLimit,
+    Precision,
+    Threads,
+    TimeLimit,
+    Workers,
+    choose_device,
+    watching,
+)
+
+if TYPE_CHECKING:
+    from momentret.encoders import Encoder
+    from momentret.extract import ExtractConfig
+    from momentret.search.indexing import Summary
+
+__all__ = ["app"]
+
+app = typer.Typer(name="index", help="Make an index of videos and keep it up to date.", no_args_is_help=True)
+
+Index = Annotated[Path, typer.Argument(help="Folder of the index.")]
+Videos = Annotated[list[Path], typer.Argument(help="Video files, and folders with videos anywhere below.")]
+EncoderName = Annotated[
+    str | None,
+    typer.Option("--encoder", help="ARCHITECTURE/TAG or ARCHITECTURE/FILE, offline, or fake. Default: the index's."),
+]
+ClipLength = Annotated[float | None, typer.Option(help="Seconds per clip of a new index. Default: 2.")]
+Fps = Annotated[float | None, typer.Option(help="Frames per second to encode; default: one frame a clip.")]
+Keyframes = Annotated[bool | None, typer.Option("--keyframes", help="Fast pass: decode keyframes only.")]
+Decoder = Annotated[str | None, typer.Option(help="auto, pyav or decord.")]
+Retry = Annotated[bool, typer.Option("--retry", help="Try files in quarantine again although they did not change.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def add(
+    index: Index,
+    videos: Videos,
+    encoder: EncoderName = None,
+    clip_length: ClipLength = None,
+    fps: Fps = None,
+    keyframes: Keyframes = None,
+    decoder: Decoder = None,
+    retry: Retry = False,
+    workers: Workers = max(CORES // 2, 1),
+    threads: Threads = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    time_limit: TimeLimit = 60.0,
+    memory_limit: MemoryLimit = 4096,
+    as_json: AsJson = False,
+) -> int:
+    """Put videos into an index, which is made if it is not there; only new and changed files are looked at.
+
+    Every finished video is safely in at once: run it again after an interruption and it goes on. A video that cannot be
+    decoded goes into quarantine with the reason, the others go on. Exit 1 if the index ends up empty.
+    """
+    settings = {"clip_length": clip_length, "fps": fps, "keyframes": keyframes, "decoder": decoder}
+    limits, machine = (time_limit, memory_limit), (workers, threads, device, precision)
+    return _bring_up_to_date(index, videos, encoder, settings, limits, machine, retry, as_json, remove=False)
+
+
+@app.command()
+def update(
+    index: Index,
+    videos: Videos,
+    encoder: EncoderName = None,
+    retry: Retry = False,
+    workers: Workers = max(CORES // 2, 1),
+    threads: Threads = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    time_limit: TimeLimit = 60.0,
+    memory_limit: MemoryLimit = 4096,
+    as_json: AsJson = False,
+) -> int:
+    """Add as `add` does, and take out the videos below the given paths whose files are gone."""
+    limits, machine = (time_limit, memory_limit), (workers, threads, device, precision)
+    return _bring_up_to_date(index, videos, encoder, None, limits, machine, retry, as_json, remove=True)
+
+
+def _bring_up_to_date(
+    folder: Path,
+    videos: list[Path],
+    encoder: str | None,
+    settings: dict[str, Any] | None,
+    limits: tuple[float, int],
+    machine: tuple[int, int | None, str, str],
+    retry: bool,
+    as_json: bool,
+    *,
+    remove: bool,
+) -> int:
+    """Do what `add` and `update` do; `settings` None: the index has to be there."""
+    from momentret.search.index import CorpusIndex
+    from momentret.search.indexing import holds_index, open_index, plan_update
+    from momentret.search.recipe import Recipe
+    from momentret.video import Limits
+
+    workers, threads, device, precision = machine
+    limit = Limits(limits[0], limits[1] << 20)
+    options: dict[str, Any] = {
+        "device": choose_device(device, threads or max(CORES - workers, 1)),
+        "precision": precision,
+    }
+    if settings is None or holds_index(folder):
+        index = CorpusIndex.open(folder, "rw")
+        recipe = Recipe.of(index)
+        recipe.require_config(**(settings or {}))
+        model = recipe.load_encoder(encoder, **options)
+    else:
+        model, config = _begin(encoder, settings, options)
+        index = open_index(folder, model, config)
+    began = time.monotonic()
+    with index:
+        plan = plan_update(index, videos, remove_missing=remove, retry=retry, progress=progress_bar)
+        with watching(plan.videos) as (tick, watch):
+            outcomes = [tick(outcome) for outcome in plan.run(model, workers=workers, limits=limit, watch=watch)]
+        stats = index.stats()
+    for error in (outcome.error for outcome in outcomes if outcome.error is not None):
+        typer.echo(f"quarantine: {' '.join(error.split())}", err=True)
+    length = sum(outcome.duration for outcome in outcomes)
+    speed = round(length / (time.monotonic() - began), 2) if outcomes else None
+    facts = {"videos": stats.videos, "clips": stats.clips, "seconds_of_video": round(stats.duration, 3)}
+    _report(folder, plan.summary, {**facts, "realtime_factor": speed}, as_json)
+    return 0 if stats.videos else 1
+
+
+def _begin(encoder: str | None, settings: dict[str, Any], options: dict[str, Any]) -> tuple[Encoder, ExtractConfig]:
+    """Return encoder and settings of a new index."""
+    from momentret.encoders import load_encoder
+    from momentret.errors import ConfigError
+    from momentret.extract import ExtractConfig
+    from momentret.search.recipe import lasting_name
+
+    if encoder is None:
+        raise ConfigError("a new index needs --encoder: ARCHITECTURE/TAG, ARCHITECTURE/FILE, offline or fake")
+    config = ExtractConfig(**{name: value for name, value in settings.items() if value is not None})
+    return load_encoder(lasting_name(encoder), **options), config
+
+
+def _report(folder: Path, summary: Summary, facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json({"index": str(folder), **facts, **summary.to_dict()})
+        return
+    counts = {
+        "added": len(summary.added),
+        "changed": len(summary.changed),
+        "moved": len(summary.moved),
+        "unchanged": summary.unchanged,
+        "removed": len(summary.removed),
+        "missing": len(summary.missing),
+        "in quarantine": len(summary.quarantined),
+    }
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what in ("added", "unchanged"))
+    typer.echo(f"{folder}: {said}; {facts['videos']} videos, {facts['clips']} clips")
+    if summary.missing:
+        typer.echo("missing files stay in the index; momentret index update takes them out", err=True)
+
+
+@app.command()
+def remove(
+    index: Index,
+    names: Annotated[list[str], typer.Argument(help="Ids of videos, or paths of files or folders.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take videos out of an index; the files themselves are not touched."""
+    from momentret.search.index import CorpusIndex
+    from momentret.search.indexing import remove_videos
+
+    with CorpusIndex.open(index, "rw") as opened:
+        removed, left = remove_videos(opened, names), len(opened)
+    if as_json:
+        print_json({"index": str(index), "removed": removed, "videos": left})
+    else:
+        typer.echo(f"{index}: {len(removed)} removed; {left} videos")
+
+
+@app.command()
+def verify(index: Index, as_json: AsJson = False) -> None:
+    """Read every byte of an index and compare it with its checksums; exit 1 names the first file that differs."""
+    from momentret.search.index import CorpusIndex
+
+    with CorpusIndex.open(index) as opened:
+        opened.verify(progress_bar)
+        stats = opened.stats()
+    if as_json:
+        print_json({"index": str(index), "sound": True, "videos": stats.videos, "clips": stats.clips})
+    else:
+        typer.echo(f"{index}: {stats.videos} videos, {stats.clips} clips, all sound")
+
+
+@app.command()
+def compact(index: Index, as_json: AsJson = False) -> None:
+    """Rewrite an index as one piece: frees the room of removed videos and makes searching faster."""
+    from momentret.search.index import CorpusIndex
+
+    with CorpusIndex.open(index, "rw") as opened:
+        freed = opened.stats().removed
+        opened.compact()
+        stats = opened.stats()
+    if as_json:
+        print_json({"index": str(index), "freed_videos": freed, "segments": stats.segments, "videos": stats.videos})
+    else:
+        typer.echo(f"{index}: {stats.videos} videos in {stats.segments} segments; room of {freed} removed ones freed")
+
+
+@app.command()
+def stats(
+    index: Index,
+    list_videos: Annotated[bool, typer.Option("--videos", help="List every video.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an index holds and how it was made."""
+    from momentret.search.index import CorpusIndex
+    from momentret.search.quarantine import Quarantine
+    from momentret.search.recipe import Recipe
+
+    with CorpusIndex.open(index) as opened:
+        recipe = Recipe.of(opened)
+        facts = {**asdict(opened.stats()), "encoder": recipe.fingerprint.name, "settings": recipe.config.to_dict()}
+        videos = [asdict(video) for video in opened.videos()] if list_videos else []
+    rejected = [asdict(row) for row in Quarantine(index).all()]
+    if as_json:
+        print_json({"index": str(index), **facts, "quarantined": rejected, **({"list": videos} if list_videos else {})})
+        return
+    settings = {name: value for name, value in facts.pop("settings").items() if value is not None}
+    rows = [*facts.items(), *settings.items(), ("in quarantine", len(rejected))]
+    print_table(str(index), ("", "value"), [(name.replace("_", " "), _shown(value)) for name, value in rows])
+    if list_videos:
+        columns = ("video", "seconds", "path")
+        print_table("", columns, [(v["video_id"], f"{v['duration']:.1f}", v["path"]) for v in videos])
+    for row in rejected:
+        typer.echo(f"quarantine: {' '.join(row['error'].split())}", err=True)
+
+
+def _shown(value: object) -> str:
+    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)

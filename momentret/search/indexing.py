@@ -1,0 +1,336 @@
+"""Folders of videos -> an index that follows them: `plan_update` looks at what has changed, `Update.run` does it.
+
+with open_index(Path("films.index"), encoder, config) as index:
+    update = plan_update(index, [Path("films")])
+    for outcome in update.run(encoder):
+        ...
+    print(update.summary)
+
+Extraction is `momentret.extract`; a video is in the index, durably, the moment it is finished. Whatever ends a run
+early, the next one goes on from what the index holds.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from momentret.encoders import Encoder
+from momentret.errors import DataError, FeatureError
+from momentret.extract import ExtractConfig, Outcome, extract, find_videos, shown_path
+from momentret.extract import Video as ToExtract
+from momentret.extract.pipeline import Watch
+from momentret.progress import Progress, silent
+from momentret.search.index import Changes, CorpusIndex, SeenFile, Video, can_begin, changes
+from momentret.search.quarantine import Quarantine, Quarantined
+from momentret.search.recipe import Recipe
+from momentret.video import Limits
+
+__all__ = ["Summary", "Update", "content_hash", "open_index", "plan_update", "remove_videos"]
+
+_CHUNK = 1 << 20
+
+
+def open_index(folder: Path, encoder: Encoder, config: ExtractConfig) -> CorpusIndex:
+    """Open an index for writing, or make it.
+
+    Raises:
+        MismatchError: the index was made with another encoder or other settings.
+        DataError: the folder holds something else.
+        IndexLockedError: another process is writing.
+    """
+    if not holds_index(folder):
+        return CorpusIndex.create(folder, Recipe(encoder.fingerprint, config).settings())
+    index = CorpusIndex.open(folder, "rw")
+    try:
+        recipe = Recipe.of(index)
+        recipe.require_encoder(encoder.fingerprint)
+        recipe.require_config(**config.to_dict())
+    except BaseException:
+        index.close()
+        raise
+    return index
+
+
+def holds_index(folder: Path) -> bool:
+    """Tell whether a folder is an index, or free for one.
+
+    Raises:
+        DataError: it holds something else.
+    """
+    if (folder / "manifest.json").exists():
+        return True
+    if not can_begin(folder):
+        raise DataError(f"{str(folder)!r} is there but is no index; name a new folder, or one that is empty")
+    return False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an update did."""
+
+    added: tuple[str, ...]
+    """Ids of new videos."""
+    changed: tuple[str, ...]
+    """Ids of videos whose files have other content now."""
+    moved: tuple[str, ...]
+    """Ids of videos whose files have another path now."""
+    unchanged: int
+    missing: tuple[str, ...]
+    """Ids of videos whose files are gone, but which the index still holds."""
+    removed: tuple[str, ...]
+    """Ids of videos that were taken out because their files are gone."""
+    quarantined: tuple[Quarantined, ...]
+    """Files that are left out, and why."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+class Update:
+    """What is to be done to an index; made by `plan_update`.
+
+    Args:
+        index: open for writing.
+        found: what differs.
+        todo: the files to extract, with their ids and content hashes.
+        remove: take out videos whose files are gone.
+    """
+
+    def __init__(self, index: CorpusIndex, found: Changes, todo: dict[ToExtract, _Known], remove: bool) -> None:
+        self.index, self.found, self.remove = index, found, remove
+        self.videos = tuple(todo)
+        """The files to extract."""
+        self._keeper = _IndexKeeper(index, todo)
+        self._removed: list[str] = []
+
+    def run(
+        self, encoder: Encoder, *, workers: int = 1, limits: Limits | None = None, watch: Watch | None = None
+    ) -> Iterator[Outcome]:
+        """Bring the index up to date, and yield the outcome of each video as it is durably in; see `extract`.
+
+        Raises:
+            MismatchError: `encoder` is not the index's.
+        """
+        recipe = Recipe.of(self.index)
+        recipe.require_encoder(encoder.fingerprint)
+        for file, video in self.found.moved:
+            self.index.move(video.video_id, file.path, file.size, file.modified)
+        if self.remove and self.found.missing:
+            self._take_out([video.video_id for video in self.found.missing])
+        yield from extract(
+            self.videos, encoder, recipe.config, self._keeper, workers=workers, limits=limits, watch=watch
+        )
+        stale = [video.video_id for _, video in self.found.changed if video.video_id not in self._keeper.done]
+        if self.remove and stale:
+            self._take_out(stale)
+
+    def _take_out(self, names: list[str]) -> None:
+        self.index.remove(names)
+        self._removed += names
+
+    @property
+    def summary(self) -> Summary:
+        """Say what was done."""
+        changed = {video.video_id for _, video in self.found.changed}
+        done = self._keeper.done
+        return Summary(
+            added=tuple(sorted(done - changed)),
+            changed=tuple(sorted(done & changed)),
+            moved=tuple(sorted(video.video_id for _, video in self.found.moved)),
+            unchanged=len(self.found.unchanged),
+            missing=() if self.remove else tuple(sorted(video.video_id for video in self.found.missing)),
+            removed=tuple(sorted(self._removed)),
+            quarantined=tuple(self._keeper.quarantine.all()),
+        )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was learnt of a file before it is extracted."""
+
+    file: SeenFile
+    content_hash: str
+
+
+def plan_update(
+    index: CorpusIndex,
+    paths: Sequence[Path],
+    *,
+    remove_missing: bool = False,
+    retry: bool = False,
+    progress: Progress = silent,
+) -> Update:
+    """Compare files and folders with an index: new, changed, moved, unchanged, missing, in quarantine.
+
+    Files are told by path, size and time of change, and where these differ by their content, so that a file that was
+    moved is recognised. Videos of the index outside `paths` are left alone.
+
+    Args:
+        index: open for writing.
+        paths: video files, and folders with videos anywhere below.
+        remove_missing: take out videos below `paths` whose files are gone.
+        retry: try files in quarantine again although they have not changed.
+        progress: reports on the files.
+
+    Raises:
+        DataError: a path does not exist, or there are no videos.
+    """
+    roots = [os.path.abspath(path) for path in paths]  # noqa: PTH100  resolving would follow links
+    for path, root in zip(paths, roots, strict=True):
+        if not os.path.lexists(root):
+            raise DataError(f"{str(path)!r} does not exist; check the path")
+    quarantine = Quarantine(index.folder)
+    listed = {str(video.path): video for video in find_videos([Path(root) for root in roots])}
+    seen = {path: _look_at(path) for path in listed}
+    kept_out = set() if retry else {path for path, file in seen.items() if _is_known_bad(file, quarantine)}
+    hashes: dict[str, str] = {}
+
+    def hash_once(path: str) -> str:
+        return hashes.setdefault(path, content_hash(path))
+
+    known = [video for video in index.videos() if _is_below(video.path, roots) or not os.path.lexists(video.path)]
+    looked_at = [file for path, file in seen.items() if path not in kept_out]
+    found = changes(looked_at, known, hash_once, progress)
+    found = _without_outsiders(found, roots, kept_out)
+    for video in found.unchanged:
+        _note_touched(index, video, seen[video.path])
+    _forget_gone(quarantine, roots, seen)
+    return Update(index, found, _to_extract(index, found, listed, hashes), remove_missing)
+
+
+def _look_at(path: str) -> SeenFile:
+    """Return what a listing shows of a file; one that cannot be looked at has no size and is found out when decoded."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return SeenFile(path, 0, 0.0)
+    return SeenFile(path, status.st_size, status.st_mtime)
+
+
+def content_hash(path: str) -> str:
+    """Return a hash of a regular file's content; of anything else, or what cannot be read, one that fits no other."""
+    digest = blake2b(digest_size=16)
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise OSError
+        with open(path, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except (OSError, ValueError):
+        return f"unreadable {path}"
+    return digest.hexdigest()
+
+
+def _is_known_bad(file: SeenFile, quarantine: Quarantine) -> bool:
+    known = quarantine.get(shown_path(Path(file.path)))
+    return known is not None and (known.size, known.modified) == (file.size, file.modified)
+
+
+def _is_below(path: str, roots: Sequence[str]) -> bool:
+    return any(path == root or path.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
+
+
+def _forget_gone(quarantine: Quarantine, roots: Sequence[str], seen: dict[str, SeenFile]) -> None:
+    """Drop the files from quarantine that lay where we looked and are there no more."""
+    shown_roots = [shown_path(Path(root)) for root in roots]
+    shown = {shown_path(Path(path)) for path in seen}
+    quarantine.drop(
+        {row.path for row in quarantine.all() if _is_below(row.path, shown_roots) and row.path not in shown}
+    )
+
+
+def _without_outsiders(found: Changes, roots: Sequence[str], kept_out: set[str]) -> Changes:
+    """Leave out what is missing elsewhere than below `roots`, and files that are there but in quarantine."""
+    missing = [video for video in found.missing if _is_below(video.path, roots) and video.path not in kept_out]
+    return replace(found, missing=missing)
+
+
+def _note_touched(index: CorpusIndex, video: Video, file: SeenFile) -> None:
+    """Take down the new time of a file whose content is the same, so that it is not read again the next time."""
+    if (video.size, video.modified) != (file.size, file.modified):
+        index.move(video.video_id, file.path, file.size, file.modified)
+
+
+def _to_extract(
+    index: CorpusIndex, found: Changes, listed: dict[str, ToExtract], hashes: dict[str, str]
+) -> dict[ToExtract, _Known]:
+    """Return the files to extract: a changed one keeps its id, a new one gets one that is free."""
+    todo: dict[ToExtract, _Known] = {}
+    for file, video in found.changed:
+        todo[ToExtract(video.video_id, Path(file.path))] = _Known(file, hashes[file.path])
+    taken: set[str] = set()
+    for file in found.new:
+        name = listed[file.path].video_id
+        if name in index or name in taken:
+            name = f"{name}-{blake2b(os.fsencode(file.path), digest_size=4).hexdigest()}"
+        taken.add(name)
+        todo[ToExtract(name, Path(file.path))] = _Known(file, hashes[file.path])
+    return todo
+
+
+class _IndexKeeper:
+    """Puts finished videos into the index, and the others into quarantine; a `momentret.extract.Keeper`."""
+
+    def __init__(self, index: CorpusIndex, known: dict[ToExtract, _Known]) -> None:
+        self.index, self._known = index, known
+        self.quarantine = Quarantine(index.folder)
+        self.done: set[str] = set()
+        self._clip_length = Recipe.of(index).config.clip_length
+
+    def outcome(self, video: ToExtract) -> Outcome | None:
+        """Everything that was planned is to do."""
+        return None
+
+    def finish(self, video: ToExtract, outcome: Outcome, rows: np.ndarray | None = None) -> Outcome:
+        """Keep a video; one that the index cannot take goes into quarantine as well."""
+        known = self._known[video]
+        if rows is not None:
+            try:
+                self.index.add(self._record(video, outcome, known), rows, replace=True)
+            except FeatureError as error:
+                outcome = replace(outcome, error=str(error), clips=0)
+        if outcome.error is None:
+            self.done.add(video.video_id)
+            self.quarantine.drop({outcome.path})
+        else:
+            self.quarantine.put(Quarantined(outcome.path, known.file.size, known.file.modified, outcome.error))
+        return outcome
+
+    def _record(self, video: ToExtract, outcome: Outcome, known: _Known) -> Video:
+        file = known.file
+        return Video(
+            video.video_id,
+            file.path,
+            known.content_hash,
+            duration=outcome.duration,
+            clip_length=self._clip_length,
+            size=file.size,
+            modified=file.modified,
+        )
+
+
+def remove_videos(index: CorpusIndex, names: Sequence[str]) -> list[str]:
+    """Remove videos by id, or by the path of their file or a folder; returns their ids.
+
+    Raises:
+        DataError: a name fits no video; nothing is removed then.
+    """
+    videos = list(index.videos())
+    chosen: list[str] = []
+    for name in names:
+        root = os.path.abspath(name)  # noqa: PTH100  resolving would follow links
+        fits = [name] if name in index else [video.video_id for video in videos if _is_below(video.path, [root])]
+        if not fits:
+            raise DataError(f"index {str(index.folder)!r} has no video {name!r}, neither as id nor as path")
+        chosen += fits
+    index.remove(list(dict.fromkeys(chosen)))
+    return sorted(set(chosen))

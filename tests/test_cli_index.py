@@ -1,0 +1,127 @@
+"""`momentret index` from videos to an index that is kept up to date."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from .extract.films import film, films
+from .helpers import momentret
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> None:
+    torch.set_num_threads(1)
+
+
+def add(index: Path, *arguments: object) -> int:
+    return momentret("index", "add", index, *arguments, "--encoder", "fake", "--clip-length", 0.5, "--threads", 1)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``index`` and the films it was made of, for tests that change neither."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("made")
+    assert add(folder / "index", films(folder / "in", 2)) == 0
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """An index of the three films in ``in/``."""
+    assert add(tmp_path / "index", films(tmp_path / "in", 3)) == 0
+    capsys.readouterr()
+    return tmp_path / "index"
+
+
+def test_a_folder_becomes_an_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = films(tmp_path / "in", 3)
+    (folder / "bad.mp4").write_text("no film")
+    assert add(tmp_path / "index", folder, "--json") == 0
+    shown = capsys.readouterr()
+    summary = json.loads(shown.out)
+    assert summary["added"] == ["film 0", "film 1", "film 2"]
+    assert (summary["videos"], summary["unchanged"], len(summary["quarantined"])) == (3, 0, 1)
+    assert "quarantine: " in shown.err
+    assert momentret("index", "verify", tmp_path / "index") == 0
+    assert "3 videos" in capsys.readouterr().out
+
+
+def test_the_summary_says_what_happened(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in" / "film 0.mp4").rename(tmp_path / "in" / "renamed.mp4")
+    (tmp_path / "in" / "film 2.mp4").unlink()
+    film(tmp_path / "in" / "new.mp4", [("red", 1.0)])
+    assert momentret("index", "add", index, tmp_path / "in") == 0, "encoder and settings are the index's"
+    shown = capsys.readouterr()
+    assert "1 added, 1 moved, 1 unchanged, 1 missing; 4 videos" in shown.out
+    assert "momentret index update takes them out" in shown.err
+    assert momentret("index", "update", index, tmp_path / "in") == 0
+    assert "0 added, 3 unchanged, 1 removed; 3 videos" in capsys.readouterr().out
+
+
+def test_stats_say_how_it_was_made(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert momentret("index", "stats", made / "index", "--json", "--videos") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["videos"], facts["encoder"], facts["settings"]["clip_length"]) == (2, "fake", 0.5)
+    assert [video["video_id"] for video in facts["list"]] == ["film 0", "film 1"]
+    assert momentret("index", "stats", made / "index", "--videos") == 0
+    assert "film 1.mp4" in capsys.readouterr().out
+
+
+def test_removing_and_compacting(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert momentret("index", "remove", index, "film 0", tmp_path / "in" / "film 1.mp4", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == ["film 0", "film 1"]
+    assert momentret("index", "compact", index, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["segments"] == 1
+    assert (tmp_path / "in" / "film 0.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["add", "index", "in", "--encoder", "offlin"], "did you mean 'offline'"),
+        (["add", "index", "in", "--clip-length", "1"], "made with clip_length 0.5, not 1.0"),
+        (["add", "index", "in", "--keyframes"], "made with keyframes False, not True"),
+        (["add", "index", "nowhere"], "'nowhere' does not exist"),
+        (["add", "in", "in", "--encoder", "fake"], "is no index"),
+        (["add", "new", "in"], "a new index needs --encoder"),
+        (["add", "new", "in", "--encoder", "fake", "--fps", "0.3"], "frames a clip"),
+        (["update", "new", "in"], "is missing"),
+        (["remove", "index", "nobody"], "has no video 'nobody'"),
+        (["verify", "in"], "is missing"),
+        (["stats", "in/film 0.mp4"], "Not a directory"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    made: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(made)
+    assert momentret("index", *arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (made / "new").exists()
+
+
+def test_an_index_of_nothing_but_quarantine_is_status_1(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mp4").write_text("no film")
+    assert add(tmp_path / "index", tmp_path / "in") == 1
+
+
+def test_damage_is_named(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert momentret("index", "compact", index) == 0
+    codes = next((index / "segments").glob("*/clip_codes.bin"))
+    content = bytearray(codes.read_bytes())
+    content[10] ^= 255
+    codes.write_bytes(content)
+    assert momentret("index", "verify", index) == 1
+    assert "clip_codes.bin' is damaged" in capsys.readouterr().err
