@@ -77,10 +77,13 @@ def qdrant(tmp_path: Path) -> Iterator[Any]:
 def test_a_chapter_that_is_removed_meanwhile_does_no_harm(qdrant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     longest = max(range(10), key=lambda number: len(video_of(number)[1]))
     options = SearchOptions(candidates=1, top=1)
-    expected = qdrant.search(query_of(longest), options=options)
-    monkeypatch.setattr(qdrant._reader, "points", lambda chapters: [])
+    expected = qdrant.search(query_of(longest), options=options).hits[0].video
+    points = qdrant._reader.points
+    monkeypatch.setattr(qdrant._reader, "points", lambda chapters: points(chapters)[1:])
     (hit,) = qdrant.search(query_of(longest), options=options).hits
-    assert hit.video == expected.hits[0].video
+    assert hit.video == expected
+    monkeypatch.setattr(qdrant._reader, "points", lambda chapters: [])
+    assert qdrant.search(query_of(longest), options=options).hits == ()
 
 
 def test_a_collection_that_is_there_is_left_alone(qdrant: Any, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from momentret.search.index.codes import peak_scale
 from momentret.search.index.columns import HEAD, Columns
 from momentret.search.index.segment import Segment
 
-__all__ = ["Level", "pooled_scores", "sieve", "video_bounds"]
+__all__ = ["Level", "pooled_scores", "run_scores", "sieve", "video_bounds"]
 
 Level = Literal["moment", "video"]
 
@@ -105,7 +105,7 @@ def pooled_scores(
         return [np.empty(0, dtype=np.float32) for _ in queries]
     weight = segment.pools["pool_weight"]
     weight = (weight if rows is None else weight[rows]).astype(np.float32)
-    return [_run_scores(product, counts, weight, level) for product in similarities(queries, segment.pools, rows)]
+    return [run_scores(product, counts, weight, level) for product in similarities(queries, segment.pools, rows)]
 
 
 def ranges_to_rows(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -114,8 +114,15 @@ def ranges_to_rows(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(begins - (ends - counts), counts)
 
 
-def _run_scores(product: np.ndarray, counts: np.ndarray, weight: np.ndarray, level: Level) -> np.ndarray:
-    """Score chapters from tokens x pooled vectors ``(T, P)``: the best run of neighbours, or the whole chapter."""
+def run_scores(product: np.ndarray, counts: np.ndarray, weight: np.ndarray, level: Level) -> np.ndarray:
+    """Return the score of each chapter from tokens x pooled vectors: of its best run of neighbours, or of all of it.
+
+    Args:
+        product: ``(T, P)``: the pooled vectors of all chapters, one after the other.
+        counts: ``(chapters,)``: pooled vectors of each.
+        weight: ``(P,)`` float32: clips that each stands for.
+        level: ``"moment"`` or ``"video"``.
+    """
     begins = np.cumsum(counts) - counts
     nearest = product.max(0) * weight
     if level == "video":

@@ -12,13 +12,14 @@ from momentret.progress import Progress, silent
 from momentret.search.backend import Query
 from momentret.search.index import CorpusStats, Filter, IndexSettings, SearchOptions, SearchResult, Video, best_hits
 from momentret.search.index.columns import Columns, encoded_batches
+from momentret.search.index.first_stage import run_scores
 from momentret.search.index.hits import reach_of
 from momentret.search.index.query import unit_tokens
 from momentret.search.index.segment import Segment
 from momentret.search.merge import merge
 from momentret.search.qdrant.client import Collection, Place
 from momentret.search.qdrant.layout import make_collection, settings_of
-from momentret.search.qdrant.points import Fetched, conditions, point_id, points_of, record, video_of
+from momentret.search.qdrant.points import conditions, point_id, points_of, record, video_of
 from momentret.search.qdrant.reader import Reader, pages
 
 __all__ = ["PREFETCH", "QdrantBackend"]
@@ -228,31 +229,38 @@ class QdrantBackend:
     def _staged(
         self, query: np.ndarray, options: SearchOptions, where: list[Any], totals: tuple[int, int]
     ) -> SearchResult:
-        """Score what the server likes best."""
-        models = self._collection.models
-        limit, tokens = max(options.candidates, options.top), query.tolist()
-        must = models.Filter(must=where)
-        first = models.Prefetch(query=tokens, using="seg", limit=max(self._prefetch, limit), filter=must)
-        answer = self._collection.query_points(
-            prefetch=first, query=tokens, using="clips", limit=limit, with_payload=True, with_vectors=["clips"]
+        """Score what the server proposes: all of it by its pooled vectors, the best of that by its clips."""
+        best = self._proposals(query, options, where)
+        fetched, runs = self._reader.fetch([point.payload for point in best], reach_of(options))
+        hits = best_hits([fetched], query, [(0, run) for run in runs], options) if runs else ()
+        return SearchResult(hits, totals[0], len(fetched.videos), len(best) == totals[1])
+
+    def _proposals(self, query: np.ndarray, options: SearchOptions, where: list[Any]) -> list[Any]:
+        """Return the chapters that a folder's first stage would score best, of those that the server likes best."""
+        server, limit = self._collection, max(options.candidates, options.top)
+        answer = server.query_points(
+            query=query.tolist(),
+            using="seg",
+            query_filter=server.models.Filter(must=where),
+            limit=max(self._prefetch, limit),
+            with_vectors=["seg"],
         )
-        if not answer.points:
-            return SearchResult((), totals[0], 0, True)
-        fetched = Fetched(answer.points, self._settings.chapter_clips)
-        runs = fetched.runs(reach_of(options))
-        fetched = Fetched([*answer.points, *self._reader.points(fetched.missing(runs))], self._settings.chapter_clips)
-        if fetched.missing(runs):  # another client has removed or replaced a video meanwhile
-            runs = fetched.runs()
-        hits = best_hits([fetched], query, [(0, run) for run in runs], options)
-        return SearchResult(hits, totals[0], len(fetched.videos), len(answer.points) == totals[1])
+        points = sorted(answer.points, key=lambda point: str(point.id))
+        if not points:
+            return []
+        pools = [np.array(point.vector["seg"], dtype=np.float32) for point in points]
+        weight = np.concatenate([point.payload["weights"] for point in points]).astype(np.float32)
+        scores = run_scores(query @ np.concatenate(pools).T, np.array([len(p) for p in pools]), weight, options.level)
+        return [points[i] for i in np.argsort(-scores, kind="stable")[:limit]]
 
     def _exact(self, queries: Sequence[np.ndarray], options: SearchOptions, where: list[Any]) -> list[SearchResult]:
         """Score everything, some thousand clips at a time."""
         found: list[list[SearchResult]] = [[SearchResult((), 0, 0, True)] for _ in queries]
-        for fetched in self._reader.everything(where):
-            runs = [(0, run) for run in fetched.runs()]
+        for fetched, runs in self._reader.everything(where):
+            placed = [(0, run) for run in runs]
             for results, query in zip(found, queries, strict=True):
-                results.append(SearchResult(best_hits([fetched], query, runs, options), len(runs), len(runs), True))
+                hits = best_hits([fetched], query, placed, options)
+                results.append(SearchResult(hits, len(fetched.videos), len(fetched.videos), True))
         return [merge(results, options.top) for results in found]
 
     # looking
@@ -275,8 +283,8 @@ class QdrantBackend:
         Raises:
             DataError: the id is not in the collection.
         """
-        fetched = self._reader.fetch(self._reader.whole(self._reader.payload(video_id)))
-        return fetched.clip_rows(fetched.runs())[0]
+        fetched, runs = self._reader.fetch([self._reader.payload(video_id)])
+        return fetched.clip_rows(runs)[0]
 
     def stats(self) -> CorpusStats:
         """Return how much there is; asks for the record of every video."""

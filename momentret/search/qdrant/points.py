@@ -16,9 +16,8 @@ from momentret.search.index import Filter, Video
 from momentret.search.index.codes import decode
 from momentret.search.index.columns import Columns, decode_pools
 from momentret.search.index.pooling import chapter_sizes
-from momentret.search.index.runs import Run, widened
 
-__all__ = ["Fetched", "chapter_begins", "conditions", "point_id", "points_of", "record", "video_of"]
+__all__ = ["chapter_begins", "conditions", "point_id", "points_of", "record", "video_of"]
 
 _IDS = UUID("6f0d2c4e-5b0c-4e51-9d0b-6a3f1c0e8a17")
 _NUMBERS = ("duration", "clip_length", "start", "modified")
@@ -90,61 +89,3 @@ def conditions(where: Filter, models: Any) -> list[Any]:
 
 def _one_of(key: str, values: Sequence[str], models: Any) -> Any:
     return models.FieldCondition(key=key, match=models.MatchAny(any=[_to_json(value) for value in values]))
-
-
-class Fetched:
-    """Chapters that came from a server, as a source of clips; a video's row is its place among the sorted ids.
-
-    Args:
-        points: with payload and the vectors ``clips``.
-        longest: `IndexSettings.chapter_clips`.
-    """
-
-    def __init__(self, points: Sequence[Any], longest: int) -> None:
-        known: dict[str, dict[str, Any]] = {}
-        for point in points:
-            known.setdefault(point.payload["video_id"], point.payload)
-        payloads = sorted(known.values(), key=lambda payload: _from_json(payload["video_id"]))
-        self.videos = [video_of(payload) for payload in payloads]
-        self.rows = {payload["video_id"]: row for row, payload in enumerate(payloads)}
-        self.counts = np.array([payload["video_clips"] for payload in payloads], dtype=np.int64)
-        self.begins = [chapter_begins(count, longest) for count in self.counts.tolist()]
-        self._clips = {
-            self._place(point): np.array(point.vector["clips"], dtype=np.float32)
-            for point in points
-            if point.payload["video_clips"] == self.counts[self._place(point)[0]]  # not of what it has just replaced
-        }
-
-    def _place(self, point: Any) -> tuple[int, int]:
-        return self.rows[point.payload["video_id"]], int(point.payload["chapter"])
-
-    def video(self, row: int) -> Video:
-        """Return the record of one video."""
-        return self.videos[row]
-
-    def runs(self, reach: int = 0) -> list[Run]:
-        """Return the chapters as runs, widened by `reach` inside their video, joined where they touch."""
-        places = sorted(self._clips)
-        rows = np.array([row for row, _ in places])
-        begins, ends = (np.array([self.begins[row][i + after] for row, i in places]) for after in (0, 1))
-        return list(widened(rows, begins, ends, self.counts[rows], reach))
-
-    def missing(self, runs: Sequence[Run]) -> list[tuple[str, int]]:
-        """Return the chapters ``(video id, number)`` that the runs reach into and that are not here."""
-        places = {(run.video, chapter) for run in runs for chapter in self._touched(run)}
-        return [(self.videos[row].video_id, chapter) for row, chapter in sorted(places - self._clips.keys())]
-
-    def _touched(self, run: Run) -> range:
-        """Return the chapters that hold clips of a run."""
-        begins = self.begins[run.video]
-        return range(int(np.searchsorted(begins, run.begin, "right")) - 1, int(np.searchsorted(begins, run.end)))
-
-    def clip_rows(self, runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the vectors ``(L, D)`` of the runs, one after the other, and ones ``(L,)``."""
-        rows = np.concatenate([part for run in runs for part in self._parts(run)])
-        return rows, np.ones(len(rows), dtype=np.float32)
-
-    def _parts(self, run: Run) -> Iterator[np.ndarray]:
-        for chapter in self._touched(run):
-            start = int(self.begins[run.video][chapter])
-            yield self._clips[run.video, chapter][max(run.begin - start, 0) : run.end - start]

@@ -7,13 +7,17 @@ from typing import Any
 
 from momentret.errors import DataError
 from momentret.search.index import Filter
+from momentret.search.index.runs import Run
 from momentret.search.qdrant.client import Collection
-from momentret.search.qdrant.points import Fetched, chapter_begins, conditions, point_id, video_of
+from momentret.search.qdrant.fetched import Fetched
+from momentret.search.qdrant.points import conditions, point_id, video_of
 
 __all__ = ["Reader", "pages"]
 
 _PAGE = 1_000
 """Clips, or records without vectors, a request: some 12 MB of JSON at 512 numbers; a server takes 32 MB."""
+WHOLE = 1 << 40
+"""More clips than any video has."""
 _PART_CLIPS = 8_192
 """Clips in memory while everything is scored."""
 
@@ -80,21 +84,19 @@ class Reader:
         some = pages(ids, self._longest if clips else 1)
         return [point for page in some for point in self._server.retrieve(ids=page, with_vectors=vectors)]
 
-    def whole(self, payload: dict[str, Any]) -> list[tuple[str, int]]:
-        """Return all chapters of a video."""
-        chapters = len(chapter_begins(int(payload["video_clips"]), self._longest)) - 1
-        return [(video_of(payload).video_id, number) for number in range(chapters)]
+    def fetch(self, payloads: Sequence[dict[str, Any]], reach: int = WHOLE) -> tuple[Fetched, list[Run]]:
+        """Fetch the clips of chapters and of `reach` clips on either side; returns them and the runs they make."""
+        fetched = Fetched(payloads, self._longest)
+        runs = fetched.runs(reach)
+        fetched.take(self.points(fetched.chapters(runs)))
+        return fetched, fetched.within(runs)
 
-    def fetch(self, chapters: Sequence[tuple[str, int]]) -> Fetched:
-        """Return the clips of chapters."""
-        return Fetched(self.points(chapters), self._longest)
-
-    def everything(self, where: Sequence[Any]) -> Iterator[Fetched]:
+    def everything(self, where: Sequence[Any]) -> Iterator[tuple[Fetched, list[Run]]]:
         """Yield the videos that meet the conditions, whole ones only, in parts that fit in memory."""
-        wanted: list[tuple[str, int]] = []
+        wanted: list[dict[str, Any]] = []
         clips = 0
         for payload in self.records(where):
-            wanted += self.whole(payload)
+            wanted.append(payload)
             clips += int(payload["video_clips"])
             if clips >= _PART_CLIPS:
                 yield self.fetch(wanted)
