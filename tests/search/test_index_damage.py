@@ -16,23 +16,22 @@ from pathlib import Path
 import pytest
 
 from momentret.errors import MomentretError
-from momentret.search.index import CorpusIndex, DamagedIndexError
+from momentret.search.index import CorpusIndex, DamagedIndexError, store
 from tests.search.corpus import build, contents, video_of
 
 Contents = dict[str, tuple[str, str, bytes]]
 ROOT = Path(__file__).parents[2]
 
 
-def test_fifty_kills_lose_nothing() -> None:
-    script = ROOT / "scripts" / "crash_campaign.py"
+def run_script(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the house and return what it printed."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, script, "--kills", "50", "--seed", "7"],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    command = [sys.executable, ROOT / "scripts" / name, *options]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_fifty_kills_lose_nothing() -> None:
+    done = run_script("crash_campaign.py", "--kills", "50", "--seed", "7")
     assert done.returncode == 0, done.stdout + done.stderr
     count = json.loads(done.stdout)
     assert count["kills"] == 50
@@ -189,6 +188,35 @@ def change(index: CorpusIndex, step: str) -> None:
         index.remove(["v5"])
     else:
         getattr(index, step)()
+
+
+def test_what_cannot_be_sealed_stays_safe_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with build(tmp_path / "i", range(0), seal_clips=100) as index:
+        monkeypatch.setattr(store, "write_segment", full)
+        assert index.add_many(video_of(number) for number in range(20)) == 20
+        assert "could not be sealed: [Errno 28] No space left" in caplog.text
+        with pytest.raises(OSError, match="No space left"):
+            index.flush()
+        monkeypatch.undo()
+        index.add(*video_of(31))
+        expected = contents(index)
+    with CorpusIndex.open(tmp_path / "i") as index:
+        assert contents(index) == expected
+        assert len(expected) == 21
+
+
+def test_a_campaign_of_damages_finds_no_wrong_answer() -> None:
+    done = run_script("damage_campaign.py", "--damages", "100", "--seed", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    count = json.loads(done.stdout)["damages"]
+    assert count["damages"] == 100
+    assert count["told"] > 90
+    assert count["slowest_s"] < 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file size limit")

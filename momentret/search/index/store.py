@@ -148,7 +148,16 @@ class Store:
             self._apply_put(columns)
         clips = sum(len(columns["clip_peak"]) for columns in self.pending if columns is not None)
         if clips >= self.manifest.settings.seal_clips:
+            self._seal_if_possible()
+
+    def _seal_if_possible(self) -> None:
+        """Seal what was put; without room for that it stays in the log, where it is as safe, until the next time."""
+        try:
             self.seal()
+        except OSError as error:
+            if self._log is None:
+                raise
+            logger.warning("the log of index %s could not be sealed: %s", self.folder, error)
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove videos; durable on return.

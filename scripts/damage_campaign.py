@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Damage an index in many ways, and count what its users are told (`--damages 10000 --full-disks 200 --read-only 50`).
+
+Damages: one byte of one file is changed, or a file is cut, at random. Opening, searching, reading and verifying must
+then answer as before or say which file is damaged; a cut log may end at an earlier state, as after a crash. Full disks
+and read-only media are real ones: a small file system in memory, which root may mount (Linux).
+Prints one line of JSON; exit 1 if anything was answered wrongly, lost, or crashed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from crash_campaign import DIM, SETTINGS, State, carry_out, contents, next_operation, outcomes
+
+from momentret.errors import MomentretError
+from momentret.search.index import CorpusIndex
+
+QUERIES = np.random.default_rng(5).normal(size=(2, 3, DIM))
+Answer = tuple[str, ...]
+
+
+def state_of(index: CorpusIndex) -> State:
+    return {video.video_id: (video.content_hash, video.path) for video in index.videos()}
+
+
+def answers_of(index: CorpusIndex) -> Answer:
+    """Return everything that a user of the index sees, as text: videos, vectors, hits."""
+    videos = sorted(f"{video} {index.clips(video.video_id).tobytes().hex()}" for video in index.videos())
+    return *(str(index.search(query)) for query in QUERIES), *videos
+
+
+def make_sample(folder: Path, seed: int) -> list[Answer]:
+    """Make an index with segments, removed videos and a log; returns its answers, and those before each log record."""
+    rng, answers = random.Random(seed), []
+    with CorpusIndex.create(folder, SETTINGS) as index:
+        for _ in range(40):
+            carry_out(index, next_operation(rng, list(state_of(index))))
+        index.flush()
+        answers.append(answers_of(index))
+        while len(answers) < 6:
+            operation = next_operation(rng, list(state_of(index)))
+            if operation["kind"] not in ("flush", "compact") and len(outcomes(state_of(index), operation)) == 2:
+                carry_out(index, operation)
+                answers.append(answers_of(index))
+    return answers[::-1]
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """Return the bytes with one changed, or with their end cut off."""
+    i = rng.randrange(len(data))
+    return data[:i] if rng.random() < 0.5 else data[:i] + bytes([data[i] ^ rng.randint(1, 255)]) + data[i + 1 :]
+
+
+def what_happens(folder: Path, path: Path, answers: list[Answer]) -> str:
+    """Use the index as if nothing were wrong, and name what came of it."""
+    try:
+        with CorpusIndex.open(folder) as index:
+            found = answers_of(index)
+            index.verify()
+    except MomentretError as error:
+        return "told" if path.name in str(error) else "told_without_the_file"
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the result
+        return f"crash {type(error).__name__}"
+    if found == answers[0]:
+        return "harmless"
+    return "log_ends_earlier" if path.suffix == ".wal" and found in answers else "wrong_answer"
+
+
+def damage(count: int, seed: int) -> dict[str, Any]:
+    """Damage one file after another."""
+    rng, results, slowest = random.Random(seed), Counter[str](), 0.0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "index"
+        answers = make_sample(folder, seed)
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size and p.name != "lock")
+        for number in range(count):
+            path = files[number % len(files)]
+            sound = path.read_bytes()
+            path.write_bytes(damaged(sound, rng))
+            begin = time.perf_counter()
+            results[what_happens(folder, path, answers)] += 1
+            slowest = max(slowest, time.perf_counter() - begin)
+            path.write_bytes(sound)
+        results["wrong_after_repair"] += what_happens(folder, path, answers) != "harmless"
+    return {"damages": count, "files": len(files), **results, "slowest_s": round(slowest, 3)}
+
+
+@contextmanager
+def small_disk(kilobytes: int) -> Iterator[Path]:
+    """Mount a file system of that size in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder], check=True)
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", folder], check=True)
+
+
+def remount(disk: Path, option: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
+
+
+def fill_disk(seed: int) -> str:
+    """Change an index until its disk is full, make room, and go on with the same writer."""
+    rng = random.Random(seed)
+    with small_disk(rng.randint(150, 600)) as disk:
+        folder, state, full = disk / "index", State(), 0
+        with CorpusIndex.create(folder, SETTINGS) as index:
+            while full < 3:
+                operation = next_operation(rng, list(state))
+                try:
+                    carry_out(index, operation)
+                    state = outcomes(state, operation)[-1]
+                except OSError as error:
+                    if error.errno != errno.ENOSPC or not str(error.filename).startswith(str(disk)):
+                        return f"other error {error}"
+                    full += 1
+                    if state_of(index) != state:
+                        return "changed_by_a_failed_write"
+            remount(disk, "size=64m")
+            state = outcomes(state, operation)[-1]
+            carry_out(index, operation)
+        return "sound" if contents(folder) == state else "lost"
+
+
+def read_only(seed: int) -> str:
+    """Search an index on a read-only disk, and try to write there."""
+    with small_disk(65_536) as disk:
+        answers = make_sample(disk / "index", seed)
+        remount(disk, "ro")
+        with CorpusIndex.open(disk / "index") as index:
+            found = answers_of(index)
+            index.verify()
+        try:
+            CorpusIndex.open(disk / "index", "rw").close()
+        except OSError as error:
+            sound = error.errno == errno.EROFS and found == answers[0]
+            return "sound" if sound else f"wrong {error}"
+        return "writable"
+
+
+def repeated(trial: Any, count: int, seed: int) -> dict[str, int]:
+    """Run a trial with many seeds; a crash is a result too."""
+    results = Counter[str]()
+    for number in range(count):
+        try:
+            results[trial(seed + number)] += 1
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the result
+            results[f"crash {type(error).__name__}: {error}"[:200]] += 1
+    return dict(results)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--damages", type=int, default=10_000)
+    parser.add_argument("--full-disks", type=int, default=0, help="needs root")
+    parser.add_argument("--read-only", type=int, default=0, help="needs root")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    counts = {
+        "damages": damage(arguments.damages, arguments.seed) if arguments.damages else {},
+        "full_disks": repeated(fill_disk, arguments.full_disks, arguments.seed),
+        "read_only": repeated(read_only, arguments.read_only, arguments.seed),
+    }
+    print(json.dumps(counts))
+    fine = {"damages", "files", "told", "harmless", "log_ends_earlier", "slowest_s", "sound"}
+    return int(any(value and name not in fine for part in counts.values() for name, value in part.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
