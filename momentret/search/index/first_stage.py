@@ -5,49 +5,60 @@ Large segments, whose vectors are kept in principal axes, are sieved by the firs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 from momentret.search.index.codes import peak_scale
 from momentret.search.index.columns import HEAD, Columns
+from momentret.search.index.products import digits, join_digits, products
 from momentret.search.index.segment import Segment
 
 __all__ = ["Level", "pooled_scores", "run_scores", "sieve", "video_bounds"]
 
 Level = Literal["moment", "video"]
 
-_CHUNK = 512
-"""Pooled vectors decoded at a time: 1 MB as float32, so they stay in the cache."""
+_CHUNK = 4_096
+"""Pooled vectors at a time: what is computed from them for one query stays in the cache."""
 _INT8 = np.dtype("int8")
 
 
-def in_basis(query: np.ndarray, pools: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Return the tokens ``(T, D)`` in the axes of the pooled vectors, and what the mean adds to each ``(T, 1)``."""
-    if "basis_mean" not in pools:
-        return query, np.zeros((len(query), 1), dtype=np.float32)
-    return query @ pools["basis_rotation"], (query @ pools["basis_mean"])[:, None]
+class _Tokens:
+    """The tokens of some queries, as they are multiplied with pooled vectors: in their axes, as digits of a byte.
 
-
-def similarities(queries: Sequence[np.ndarray], pools: Columns, rows: np.ndarray | None) -> list[np.ndarray]:
-    """Return, for each query, tokens x pooled vectors ``(T, P)``; of the given rows, or of all.
-
-    Decoding is shared by the queries, and a query's numbers do not depend on the others.
+    The products are the same bits whatever other queries there are, and off by less than `slack`: half a step in each
+    dimension, times the length of a pooled vector, which is below 2.2.
     """
-    rotated = [in_basis(query, pools) for query in queries]
-    count = len(pools["pool_weight"]) if rows is None else len(rows)
-    found = [np.empty((len(query), count), dtype=np.float32) for query in queries]
-    for begin in range(0, count, _CHUNK):
-        chunk = slice(begin, begin + _CHUNK) if rows is None else rows[begin : begin + _CHUNK]
-        head, tail = (pools[name][chunk].astype(np.float32).T for name in ("pool_head", "pool_tail"))
-        scale = peak_scale(pools["pool_peaks"][chunk], _INT8)  # (n, 2)
-        for out, (query, offset) in zip(found, rotated, strict=True):
-            part = (query[:, :HEAD] @ head) * scale[:, 0] + offset
-            if len(tail):
-                part += (query[:, HEAD:] @ tail) * scale[:, 1]
-            out[:, begin : begin + _CHUNK] = part
-    return found
+
+    def __init__(self, queries: Sequence[np.ndarray], pools: Columns) -> None:
+        self.pools = pools
+        rotated = [query @ pools["basis_rotation"] if "basis_mean" in pools else query for query in queries]
+        tokens = np.concatenate(rotated)
+        parts = [digits(tokens[:, :HEAD]), digits(tokens[:, HEAD:])]
+        self._digits = [part.reshape(2 * len(tokens), part.shape[2]) for part, _ in parts]
+        self._steps = [step for _, step in parts]
+        self.slack = 1.1 * np.sqrt(sum(part.shape[2] * step**2 for part, step in parts))  # (T, 1)
+        mean = [query @ pools["basis_mean"] if "basis_mean" in pools else np.zeros(len(query)) for query in queries]
+        self._offset = np.concatenate(mean).astype(np.float32)[:, None]
+        ends = np.cumsum([len(query) for query in queries]).tolist()
+        self._slices = [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
+
+    def products(self, rows: slice | np.ndarray) -> Iterator[np.ndarray]:
+        """Yield, for each query, tokens x pooled vectors ``(T, P)`` of the given rows."""
+        scale = peak_scale(self.pools["pool_peaks"][rows], _INT8)  # (P, 2)
+        whole = [
+            products(left, np.ascontiguousarray(self.pools[name][rows])).reshape(2, len(self._offset), -1)
+            for left, name in zip(self._digits, ("pool_head", "pool_tail"), strict=True)
+            if left.shape[1]
+        ]
+        for own in self._slices:
+            out = np.zeros((own.stop - own.start, len(scale)), dtype=np.float32)
+            for i, product in enumerate(whole):
+                out += join_digits(product[:, own], self._steps[i][own]) * scale[:, i]
+            out += self._offset[own]
+            yield out
 
 
 def sieve(queries: Sequence[np.ndarray], segment: Segment, keep: int, allowed: np.ndarray) -> list[np.ndarray]:
@@ -60,10 +71,10 @@ def sieve(queries: Sequence[np.ndarray], segment: Segment, keep: int, allowed: n
         allowed: ``(chapters,)`` bool.
     """
     pools = segment.pools
-    rotated = [in_basis(query, pools)[0][:, :HEAD] for query in queries]
+    rotated = [(query @ pools["basis_rotation"])[:, :HEAD] for query in queries]
     best = [np.empty(len(pools["pool_weight"]), dtype=np.float32) for _ in queries]
     scale = peak_scale(pools["pool_peaks"][:, 0], _INT8)
-    step = _CHUNK * 4
+    step = _CHUNK
     for begin in range(0, len(scale), step):
         head = pools["pool_head"][begin : begin + step].astype(np.float32).T
         for out, query in zip(best, rotated, strict=True):
@@ -97,21 +108,33 @@ def pooled_scores(
         chapters: which ones; None for all.
         level: ``"moment"``: of the best run of pooled vectors; ``"video"``: of all of them.
     """
-    begins, counts = segment.chapters.pool_begins, segment.chapters.pools
-    rows = None
-    if chapters is not None:
-        rows, counts = ranges_to_rows(begins[chapters], counts[chapters]), counts[chapters]
-    if not len(counts):
-        return [np.empty(0, dtype=np.float32) for _ in queries]
-    weight = segment.pools["pool_weight"]
-    weight = (weight if rows is None else weight[rows]).astype(np.float32)
-    return [run_scores(product, counts, weight, level) for product in similarities(queries, segment.pools, rows)]
+    if chapters is None:
+        chapters = np.arange(len(segment.chapters.pools))
+    tokens, counts = _Tokens(queries, segment.pools), segment.chapters.pools[chapters]
+    found = [np.empty(len(chapters), dtype=np.float32) for _ in queries]
+    for part, rows in _chunks(segment.chapters.pool_begins[chapters], counts):
+        weight = segment.pools["pool_weight"][rows].astype(np.float32)
+        for out, product in zip(found, tokens.products(rows), strict=True):
+            out[part] = run_scores(product, counts[part], weight, level)
+    return found
 
 
-def ranges_to_rows(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the rows of all ranges, one after the other."""
-    ends = np.cumsum(counts)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(begins - (ends - counts), counts)
+def _chunks(begins: np.ndarray, counts: np.ndarray) -> Iterator[tuple[slice, slice | np.ndarray]]:
+    """Cut ranges of rows into lists of some thousand rows; yield which ranges and their rows, one after the other."""
+    cuts = np.flatnonzero(np.diff(np.cumsum(counts) // _CHUNK)) + 1
+    edges = [0, *cuts.tolist(), len(counts)]
+    for first, last in pairwise(edges):
+        if first < last:
+            yield slice(first, last), ranges_to_rows(begins[first:last], counts[first:last])
+
+
+def ranges_to_rows(begins: np.ndarray, counts: np.ndarray) -> slice | np.ndarray:
+    """Return the rows of all ranges, one after the other: a slice where they are neighbours."""
+    ends = begins + counts
+    if np.array_equal(begins[1:], ends[:-1]):
+        return slice(int(begins[0]), int(ends[-1]))
+    before = np.cumsum(counts) - counts
+    return np.arange(counts.sum()) + np.repeat(begins - before, counts)
 
 
 def run_scores(product: np.ndarray, counts: np.ndarray, weight: np.ndarray, level: Level) -> np.ndarray:
@@ -127,17 +150,16 @@ def run_scores(product: np.ndarray, counts: np.ndarray, weight: np.ndarray, leve
     nearest = product.max(0) * weight
     if level == "video":
         to_clips = np.add.reduceat(nearest, begins) / np.add.reduceat(weight, begins)
-        return np.maximum.reduceat(product, begins, axis=1).mean(0) + to_clips
+        return np.add.reduce(np.maximum.reduceat(product, begins, axis=1), 0) / len(product) + to_clips
     room = np.repeat(begins + counts, counts) - np.arange(len(weight))
-    best, running = np.full(len(weight), -np.inf, dtype=np.float32), product
-    mass, total = weight, nearest
-    for length in range(1, int(counts.max()) + 1):
-        n = len(weight) - length + 1
-        if length > 1:
-            running = np.maximum(running[:, :-1], product[:, length - 1 :])
-            mass, total = mass[:-1] + weight[length - 1 :], total[:-1] + nearest[length - 1 :]
-        score = running.mean(0) + total / mass
-        np.maximum(best[:n], score, out=best[:n], where=room[:n] >= length)
+    tokens = np.float32(len(product))
+    best = np.add.reduce(product, 0) / tokens + nearest / weight
+    running, mass, total = product, weight, nearest
+    for length in range(2, int(counts.max()) + 1):
+        running = np.maximum(running[:, :-1], product[:, length - 1 :])
+        mass, total = mass[:-1] + weight[length - 1 :], total[:-1] + nearest[length - 1 :]
+        score = np.add.reduce(running, 0) / tokens + total / mass
+        np.maximum(best[: len(score)], score, out=best[: len(score)], where=room[: len(score)] >= length)
     return np.maximum.reduceat(best, begins)
 
 
@@ -147,8 +169,13 @@ def video_bounds(query: np.ndarray, segment: Segment) -> np.ndarray:
     A clip is no farther from its pooled vector than the radius, so by Cauchy and Schwarz no unit token likes it more
     than it likes the pooled vector plus the radius.
     """
-    reach = similarities([query], segment.pools, None)[0] + segment.pools["pool_radius"].astype(np.float32)
     counts = segment.columns["pool_count"]
-    begins = np.cumsum(counts) - counts
-    to_video = np.maximum.reduceat(reach, begins, axis=1).mean(0)
-    return to_video + np.maximum.reduceat(reach.max(0), begins)
+    bounds = np.empty(segment.videos, dtype=np.float32)
+    tokens = _Tokens([query], segment.pools)
+    for part, rows in _chunks(np.cumsum(counts) - counts, counts):
+        (product,) = tokens.products(rows)
+        product += segment.pools["pool_radius"][rows].astype(np.float32) + tokens.slack
+        begins = np.cumsum(counts[part]) - counts[part]
+        to_video = np.maximum.reduceat(product, begins, axis=1).mean(0)
+        bounds[part] = to_video + np.maximum.reduceat(product.max(0), begins)
+    return bounds
