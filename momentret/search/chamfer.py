@@ -106,11 +106,13 @@ def window_scores(similarities: np.ndarray, sizes: np.ndarray, lengths: Sequence
     room = ends - np.arange(clips)
     prefix = np.concatenate([[0.0], np.cumsum(similarities.max(0), dtype=np.float64)])
     scores = np.full((len(lengths), clips), -np.inf, dtype=np.float32)
-    best = _RunningMaximum(similarities)
+    best, tokens = _RunningMaximum(similarities), np.float32(len(similarities))
     for row, length in enumerate(lengths):
         if length <= clips:
             n = clips - length + 1
-            value = best(length).mean(0) + ((prefix[length:] - prefix[:-length]) / length).astype(np.float32)
+            value = np.add.reduce(best(length), 0) / tokens + ((prefix[length:] - prefix[:-length]) / length).astype(
+                np.float32
+            )
             np.copyto(scores[row, :n], value, where=room[:n] >= length)
     _score_short_videos(scores[0], similarities, sizes, lengths[0])
     return scores

@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,16 +108,25 @@ class RowFile:
             self.close()
             raise DamagedIndexError(path, f"has {size} bytes, expected {expected}")
 
-    def read_into(self, out: np.ndarray, begin: int) -> None:
-        """Fill `out` ``(n, columns)`` with the rows from `begin` on."""
-        view = raw(out)
+    def read(self, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Return the rows of all ranges, one after the other."""
+        out = np.empty((sum(end - begin for begin, end in ranges), self.columns), dtype=self.dtype)
+        view, width, position = raw(out), self.columns * self.dtype.itemsize, 0
         with self._lock:
-            self._file.seek(begin * self.columns * self.dtype.itemsize)
-            while len(view):
-                done = self._file.readinto(view)
-                if not done:
-                    raise DamagedIndexError(self.path, "ends early: it was truncated while in use")
-                view = view[done:]
+            for begin, end in ranges:
+                size = (end - begin) * width
+                self._read_into(view[position : position + size], begin * width)
+                position += size
+        return out
+
+    def _read_into(self, view: memoryview, offset: int) -> None:
+        self._file.seek(offset)
+        done = self._file.readinto(view)
+        while done < len(view):
+            more = self._file.readinto(view[done:])
+            if not more:
+                raise DamagedIndexError(self.path, "ends early: it was truncated while in use")
+            done += more
 
 
 class Lock:

@@ -51,7 +51,7 @@ def best_hits(
         own = [run for place, run in runs if place == number]
         for windows in score_runs(query, sources[number], own, lengths):
             videos[number, windows.run.video].append(windows)
-    best = {place: max(float(part.scores.max()) for part in parts) for place, parts in videos.items()}
+    best = {place: max(part.best for part in parts) for place, parts in videos.items()}
     hits = []
     for number, row in sorted(best, key=best.__getitem__, reverse=True)[: options.top + _ties(best, options.top)]:
         video = sources[number].video(row)

@@ -122,7 +122,7 @@ def video_scores(
     counts = np.cumsum(segment.columns["clip_count"][rows], dtype=np.int64)
     for part in np.split(rows, np.flatnonzero(np.diff(counts // _EXACT_CLIPS)) + 1):
         for windows in score_runs(query, segment, _whole_runs(segment, part), lengths):
-            yield windows.run.video, float(windows.scores.max())
+            yield windows.run.video, windows.best
 
 
 def score_matrix(segments: Sequence[Segment], queries: Sequence[np.ndarray], options: SearchOptions) -> np.ndarray:

@@ -134,13 +134,7 @@ class Segment:
     def _read(self, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
         if self._rows is None:
             return np.concatenate([self.columns["clip_codes"][begin:end] for begin, end in ranges])
-        dtype, shape = row_layout(self.settings)["clip_codes"]
-        out = np.empty((sum(end - begin for begin, end in ranges), *shape), dtype=dtype)
-        position = 0
-        for begin, end in ranges:
-            self._rows.read_into(out[position : position + end - begin], begin)
-            position += end - begin
-        return out
+        return self._rows.read(ranges)
 
     def _check_video(self, row: int) -> None:
         if self._rows is not None:
