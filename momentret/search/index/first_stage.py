@@ -108,6 +108,8 @@ def pooled_scores(
         chapters: which ones; None for all.
         level: ``"moment"``: of the best run of pooled vectors; ``"video"``: of all of them.
     """
+    if not queries:
+        return []
     if chapters is None:
         chapters = np.arange(len(segment.chapters.pools))
     tokens, counts = _Tokens(queries, segment.pools), segment.chapters.pools[chapters]
