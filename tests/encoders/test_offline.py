@@ -48,6 +48,35 @@ def test_photographs_are_found_by_what_is_in_them(encoder: Encoder) -> None:
 
 
 @needs_packages
+def test_the_ends_of_a_long_frame_are_seen(encoder: Encoder) -> None:
+    numbers = np.random.default_rng(0)
+    left, right = numbers.integers(0, 255, (2, 224, 224, 3), np.uint8)
+    long = np.concatenate([left, np.zeros((224, 100, 3), np.uint8), right], axis=1)
+    rows = encoder.encode_frames([left, right, long, long.swapaxes(0, 1)])
+    assert rows.shape == (4, 384)
+    both = rows[0] + rows[1]
+    assert rows[2] @ both / np.linalg.norm(both) > 0.99
+
+
+@needs_packages
+def test_a_frame_does_not_depend_on_those_beside_it(encoder: Encoder) -> None:
+    frames = list(np.random.default_rng(1).integers(0, 255, (3, 120, 160, 3), np.uint8))
+    together = load_encoder("offline").encode_frames(frames)
+    np.testing.assert_allclose(encoder.encode_frames(frames[2:]), together[2:], atol=1e-5)
+
+
+@needs_packages
+def test_a_class_is_its_name_and_its_definition() -> None:
+    from momentret.encoders.offline import _class_texts
+
+    texts = _class_texts()
+    assert len(texts) == 1000
+    assert texts[609][0] == "jeep"
+    assert texts[609][1] == "a car suitable for traveling over rough terrain"
+    assert all(name and definition for name, definition in texts)
+
+
+@needs_packages
 def test_sentences_of_one_meaning_are_near_whatever_stands_beside_them(encoder: Encoder) -> None:
     texts = ["a motorbike", "a motorcycle", "a bowl of soup, steaming on a wooden table in the evening sun"]
     rows = encoder.encode_text(texts)
