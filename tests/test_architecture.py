@@ -21,7 +21,7 @@ LEVELS = [
     ["datasets", "models", "postprocess", "metrics"],
     ["predict"],
     ["training", "search"],
-    ["app"],
+    ["app", "report"],
     ["cli"],
 ]
 LEVEL = {room: (level, place) for level, rooms in enumerate(LEVELS) for place, room in enumerate(rooms)}
@@ -33,6 +33,7 @@ DOORS = {
     "faiss": {"search"},
     "fastapi": {"app"},
     "h5py": {"features", "search"},
+    "jinja2": {"report"},
     "jsonargparse": {"training"},
     "lightning": {"training"},
     "matplotlib": {"plots"},

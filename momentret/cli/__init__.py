@@ -87,6 +87,7 @@ from momentret.cli.cut import cut  # noqa: E402
 from momentret.cli.evaluate import evaluate  # noqa: E402
 from momentret.cli.extract import extract  # noqa: E402
 from momentret.cli.predict import predict  # noqa: E402
+from momentret.cli.report import report  # noqa: E402
 from momentret.cli.train import train  # noqa: E402
 
 app.add_typer(data.app, name="data")
@@ -99,3 +100,4 @@ app.command("extract")(extract)
 app.add_typer(hubness.app, name="hubness")
 app.command("cut")(cut)
 app.add_typer(index.app, name="index")
+app.command("report")(report)

@@ -65,7 +65,9 @@ class IsolatedProcess:
         return VideoInfo(path, **self._conclude(self._receive(path, Patience(self.limits.seconds)), "info"))
 
     def _ask(self, path: Path, task: str, **values: Any) -> None:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
+        if self._process is None:
             self._process = self._start()
         job = {"task": task, "path": str(path), "memory": self.limits.memory, **values}
         assert self._process.stdin is not None

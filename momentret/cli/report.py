@@ -1,0 +1,77 @@
+"""`momentret report`: what search found -> a page, and a contact sheet, to look at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from momentret.cli.console import print_json, progress_bar
+
+if TYPE_CHECKING:
+    from momentret.report import Pictures
+
+__all__ = ["report"]
+
+
+def report(
+    source: Path = typer.Argument(..., help="What search or find printed with --json, also several; '-': stdin."),
+    output: Path = typer.Option(..., "--output", "-o", help="The HTML page to write."),
+    sheet: Path | None = typer.Option(None, "--sheet", help="A contact sheet to write as well: a PNG."),
+    top: int | None = typer.Option(None, min=1, help="Show the best N moments of every query only."),
+    time_limit: float = typer.Option(60.0, help="Seconds to wait for the next picture of a video."),
+    memory_limit: int = typer.Option(4096, help="MiB that decoding a video may take."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace files that exist."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Show found moments on one page that needs nothing else: pictures, timelines, curves, and the videos to play.
+
+    A video that is missing or broken has a placeholder and is named; the page is written all the same.
+    """
+    from momentret.files import atomic_write, refuse_existing
+    from momentret.report import draw_sheet, render_page, require_room, take_pictures, view_answers
+    from momentret.search.answers import read_answers
+    from momentret.video import Limits
+
+    for path in filter(None, (output, sheet)):
+        refuse_existing(path, overwrite)
+    limits = Limits(time_limit, memory_limit << 20)
+    answers = [replace(answer, moments=answer.moments[:top]) for answer in read_answers(source)]
+    moments = sum(len(answer.moments) for answer in answers)
+    if sheet is not None:
+        require_room(moments)
+    pictures = take_pictures(answers, limits, progress_bar)
+    queries = view_answers(answers, pictures)
+    image = draw_sheet(queries) if sheet is not None else None
+    page = render_page(queries, output.parent)
+    with atomic_write(output) as file:
+        file.write(page)
+    if sheet is not None and image is not None:
+        with atomic_write(sheet, "wb") as file:
+            image.save(file, "PNG", optimize=True)
+    _tell(output, sheet, len(answers), moments, pictures, as_json)
+
+
+def _tell(output: Path, sheet: Path | None, queries: int, moments: int, pictures: Pictures, as_json: bool) -> None:
+    from momentret.files import valid_text
+
+    for problem in pictures.problems.values():
+        typer.echo(f"no pictures: {valid_text(problem)}", err=True)
+    summary: dict[str, Any] = {
+        "output": str(output),
+        "sheet": None if sheet is None else str(sheet),
+        "queries": queries,
+        "moments": moments,
+        "bytes": output.stat().st_size,
+        "problems": pictures.problems,
+    }
+    if as_json:
+        print_json(summary)
+        return
+    more = "" if sheet is None else f", and {sheet}"
+    typer.echo(
+        valid_text(f"{output}{more}: {queries} queries, {moments} moments, {summary['bytes'] / 1e6:.1f} MB")
+        + (f"; {len(pictures.problems)} videos without pictures" if pictures.problems else "")
+    )

@@ -1,0 +1,97 @@
+"""`momentret report` from what search printed to a page and a sheet."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from .answering import answer, write_answers
+from .helpers import momentret
+from .video.rendering import render
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return render(tmp_path_factory.mktemp("films") / "film.mp4", options={"preset": "ultrafast"})
+
+
+def test_a_page_and_a_sheet_are_written(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = write_answers(tmp_path / "found.json", answer([(film, 0.5, 1.0)]), answer([(film, 1.2, 1.6)]))
+    page, sheet = tmp_path / "new" / "report.html", tmp_path / "new" / "sheet.png"
+    assert momentret("report", found, "--output", page, "--sheet", sheet) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"{page}, and {sheet}: 2 queries, 2 moments, ")
+    assert (shown.out.count("\n"), shown.err) == (1, "")
+    assert page.read_text().startswith("<!doctype html>")
+    with Image.open(sheet) as image:
+        assert image.format == "PNG"
+
+
+def test_the_summary_is_json_and_names_what_is_missing(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / os.fsdecode(b"g\xffne.mp4")
+    found = write_answers(tmp_path / "found.json", answer([(film, 0.5, 1.0), (gone, 0.0, 1.0)]))
+    assert momentret("report", found, "-o", tmp_path / "r.html", "--json") == 0
+    shown = capsys.readouterr()
+    summary = json.loads(shown.out)
+    assert (summary["queries"], summary["moments"], summary["sheet"]) == (1, 2, None)
+    assert summary["bytes"] == (tmp_path / "r.html").stat().st_size
+    assert list(summary["problems"]) == [str(gone)]
+    assert shown.err.startswith("no pictures: ")
+
+
+def test_top_leaves_the_best(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = write_answers(tmp_path / "found.json", answer([(film, 0.5, 1.0), (film, 1.2, 1.6)]))
+    assert momentret("report", found, "-o", tmp_path / "r.html", "--top", 1, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["moments"] == 1
+    assert (tmp_path / "r.html").read_text().count("<article") == 1
+
+
+def test_answers_come_from_stdin(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = json.dumps(answer([(film, 0.5, 1.0)]).to_row(), indent=2).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert momentret("report", "-", "-o", tmp_path / "r.html") == 0
+    assert "<article" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize("taken", ["r.html", "s.png"])
+def test_what_exists_is_kept_unless_overwritten(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], taken: str
+) -> None:
+    found = write_answers(tmp_path / "found.json", answer([(film, 0.5, 1.0)]))
+    words = ["report", found, "-o", tmp_path / "r.html", "--sheet", tmp_path / "s.png"]
+    (tmp_path / taken).write_text("mine")
+    assert momentret(*words) == 1
+    assert f"{taken}' exists already" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["found.json", taken])
+    assert momentret(*words, "--overwrite") == 0
+    assert (tmp_path / taken).stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("", [], "holds no answer"),
+        ("{", [], "is not JSON"),
+        ('{"query": "a"}', [], "answer 1: an answer has no"),
+        (None, [], "No such file"),
+        ("", ["--time-limit", "0"], "time limit is 0.0 s"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, options: list[str], message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "found.json").write_text(content)
+    assert momentret("report", tmp_path / "found.json", "-o", tmp_path / "r.html", *options) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "r.html").exists()
