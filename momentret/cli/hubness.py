@@ -1,4 +1,4 @@
-"""`momentret hubness`: report, tune, fit, normalise.
+"""`momentret hubness`: report, normalise, fit, tune, index, simulate.
 
 Rows are queries (or bank elements), columns the gallery. With `--queries` and `--gallery` all inputs are embeddings and
 similarities are computed block by block; otherwise all are similarity matrices.
@@ -6,30 +6,34 @@ similarities are computed block by block; otherwise all are similarity matrices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from momentret.cli.console import print_json, print_table, progress_bar
+from momentret.files import write_json
 
 if TYPE_CHECKING:
     from momentret.search.hubness.config import HubnessConfig
     from momentret.search.hubness.normaliser import HubnessNormaliser
     from momentret.search.hubness.opening import Inputs
-    from momentret.search.hubness.tuning import Trial, TuneResult
+    from momentret.search.hubness.results import Wanted
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Find hubs in a retrieval matrix and correct for them with banks.")
 
-SIMILARITIES = typer.Argument(None, help="Similarities, queries × gallery: .npy .npz .h5 .csv .parquet .pt, path:key.")
+SIMILARITIES = typer.Argument(
+    None, help="Similarities, queries × gallery: .npy .npz .h5 .csv .tsv .parquet .pt, path:key."
+)
 QUERIES = typer.Option(None, "--queries", help="Embeddings of the queries, instead of similarities.")
 GALLERY = typer.Option(None, "--gallery", help="Embeddings of the gallery; banks are embeddings too then.")
 QUERY_BANK = typer.Option(None, "--query-bank", help="Training queries × gallery, or their embeddings.")
 GALLERY_BANK = typer.Option(None, "--gallery-bank", help="Training gallery × gallery, or embeddings.")
+TREC = typer.Option(0, "--trec", min=0, help="Write the top so many of every query as a TREC run.")
 METRIC = typer.Option("cosine", "--metric", help="Of embeddings: cosine or dot.")
 TRUTH = typer.Option(None, "--truth", help="diag, captions:N, or a .csv of query_id,gallery_id.")
 LENGTHS = typer.Option("1,5,10", "--k", help="List lengths whose k-occurrence is counted.")
@@ -42,13 +46,22 @@ BETA_GALLERY = typer.Option(None, "--beta-gallery", help="Inverse temperature of
 SHRINK = typer.Option(None, "--shrink", help="0 raw to 1 the published method [as reliable as the bank is].")
 TUNED = typer.Option(None, "--tuned", help="Settings that `hubness tune` wrote.")
 TOP = typer.Option(None, "--top", help="Bank similarities averaged by nnn [64] and csls [10].")
+ALPHA = typer.Option(None, "--alpha", help="Weight of the nnn bias [1].")
 TAU = typer.Option(None, "--tau", help="Sinkhorn regulariser [0.3 deviations].")
+ITERATIONS = typer.Option(None, "--iterations", help="Sinkhorn iterations [10].")
+K_QUERY = typer.Option(None, "--k-query", help="Items that a query bank row activates (dis, dualdis) [1].")
+K_GALLERY = typer.Option(None, "--k-gallery", help="Items that a gallery bank row activates (dualdis) [1].")
+UNITS = typer.Option(None, "--units", help="Of beta and tau: inverse, or std: in deviations of the bank.")
 RULE = typer.Option(None, "--rule", help="monotone, or product as published (dualdis, dsl).")
 LIVE = typer.Option(None, "--live", help="Unlabelled live queries, at least 30: checks the bank against them.")
 CROSS_BANK = typer.Option(None, "--cross-bank", help="Query bank × gallery bank (dbsn); from embeddings by itself.")
 TRANSPOSE = typer.Option(
     [], "--transpose", help="Turn an input: similarities, query-bank or gallery-bank (repeatable)."
 )
+DIRECTION = typer.Option(
+    "query-to-gallery", "--direction", help="query-to-gallery, gallery-to-query, or (of embeddings) both."
+)
+ALLOW_OVERLAP = typer.Option(False, "--allow-overlap", help="Allow banks that hold ids or rows of the test set.")
 OUTPUT = typer.Option(None, "--output", "-o", help="Folder for the results.")
 OVERWRITE = typer.Option(False, "--overwrite", help="Replace the output folder.")
 JSON = typer.Option(False, "--json", help="Print the report as JSON.")
@@ -60,17 +73,21 @@ def report(
     queries: str | None = QUERIES,
     gallery: str | None = GALLERY,
     metric: str = METRIC,
+    direction: str = DIRECTION,
+    transpose: list[str] = TRANSPOSE,
     truth: str | None = TRUTH,
     k: str = LENGTHS,
+    trec: int = TREC,
     output: Path | None = OUTPUT,
     overwrite: bool = OVERWRITE,
     as_json: bool = JSON,
 ) -> None:
     """Measure the hubness of a retrieval result: who is everybody's neighbour."""
-    from momentret.search.hubness.opening import open_inputs
+    from momentret.search.hubness.results import Wanted
 
-    inputs = open_inputs(similarities, queries=queries, gallery=gallery, metric=metric)
-    _finish(inputs, None, _lengths(k), truth, output, overwrite, as_json, write_matrix=False, trec=0)
+    specs = {"queries": queries, "gallery": gallery, "metric": metric, "transpose": transpose}
+    wanted = Wanted(output, _lengths(k), trec=trec)
+    _run(lambda inputs: None, similarities, specs, direction, truth, wanted, overwrite, as_json)
 
 
 @app.command("normalise")
@@ -82,6 +99,7 @@ def normalise(
     queries: str | None = QUERIES,
     gallery: str | None = GALLERY,
     metric: str = METRIC,
+    direction: str = DIRECTION,
     state: Path | None = typer.Option(None, "--state", help="A folder that `hubness fit` wrote, instead of banks."),
     method: str | None = METHOD,
     published: bool = PUBLISHED,
@@ -90,13 +108,19 @@ def normalise(
     beta_gallery: float | None = BETA_GALLERY,
     shrink: float | None = SHRINK,
     top: int | None = TOP,
+    alpha: float | None = ALPHA,
     tau: float | None = TAU,
+    iterations: int | None = ITERATIONS,
+    k_query: int | None = K_QUERY,
+    k_gallery: int | None = K_GALLERY,
+    units: str | None = UNITS,
     rule: str | None = RULE,
     live: str | None = LIVE,
     transpose: list[str] = TRANSPOSE,
+    allow_overlap: bool = ALLOW_OVERLAP,
     truth: str | None = TRUTH,
     k: str = LENGTHS,
-    trec: int = typer.Option(0, "--trec", min=0, help="Write the top so many of every query as a TREC run."),
+    trec: int = TREC,
     allow_transductive: bool = typer.Option(False, "--allow-transductive", help="Allow dsl and sn."),
     matrix: bool = typer.Option(True, "--matrix/--no-matrix", help="Write the corrected matrix as .npy."),
     output: Path = typer.Option(..., "--output", "-o", help="Folder for matrix, report.json, hubness.png, hubs.csv."),
@@ -105,32 +129,29 @@ def normalise(
 ) -> None:
     """Correct similarities by banks; write the matrix, a report and a picture."""
     from momentret.errors import ConfigError
-    from momentret.files import refuse_existing
     from momentret.search.hubness.checking import require_allowed
-    from momentret.search.hubness.opening import open_inputs
+    from momentret.search.hubness.results import Wanted
     from momentret.search.hubness.state import load_normaliser
 
-    refuse_existing(output, overwrite)
-    inputs = open_inputs(
-        similarities,
-        queries=queries,
-        gallery=gallery,
-        metric=metric,
-        query_bank=query_bank,
-        gallery_bank=gallery_bank,
-        cross_bank=cross_bank,
-        live=live,
-        transpose=transpose,
-    )
-    if state is not None:
+    settings = _settings(locals())
+    config = None if state is not None else _config(method, published, tuned, settings)
+    if config is not None:
+        require_allowed(config, allow_transductive)
+    elif settings or published or tuned:
+        raise ConfigError("--state has its settings inside; leave out the others, or fit again with them")
+
+    def make(inputs: Inputs) -> HubnessNormaliser:
+        if config is not None:
+            return _fitted(config, inputs)
+        assert state is not None
         if inputs.banks:
             raise ConfigError("both --state and a bank were given; a state has its banks inside")
-        normaliser = load_normaliser(state, inputs.gallery_ids)
-    else:
-        config = _config(method, published, tuned, locals())
-        require_allowed(config, allow_transductive)
-        normaliser = _fitted(config, inputs)
-    _finish(inputs, normaliser, _lengths(k), truth, output, overwrite, as_json, matrix, trec)
+        return load_normaliser(state, inputs.gallery_ids)
+
+    specs: dict[str, Any] = {"queries": queries, "gallery": gallery, "metric": metric, "transpose": transpose}
+    specs |= {"query_bank": query_bank, "gallery_bank": gallery_bank, "cross_bank": cross_bank, "live": live}
+    specs["allow_overlap"] = allow_overlap
+    _run(make, similarities, specs, direction, truth, Wanted(output, _lengths(k), matrix, trec), overwrite, as_json)
 
 
 @app.command("fit")
@@ -147,7 +168,12 @@ def fit(
     beta_gallery: float | None = BETA_GALLERY,
     shrink: float | None = SHRINK,
     top: int | None = TOP,
+    alpha: float | None = ALPHA,
     tau: float | None = TAU,
+    iterations: int | None = ITERATIONS,
+    k_query: int | None = K_QUERY,
+    k_gallery: int | None = K_GALLERY,
+    units: str | None = UNITS,
     rule: str | None = RULE,
     live: str | None = LIVE,
     transpose: list[str] = TRANSPOSE,
@@ -158,9 +184,9 @@ def fit(
     """Fit banks once and store one number per gallery item, to apply with `normalise --state` or from Python."""
     from momentret.files import refuse_existing
     from momentret.search.hubness.opening import open_inputs
-    from momentret.search.hubness.report import parameters
     from momentret.search.hubness.state import save_normaliser
 
+    config = _config(method, published, tuned, _settings(locals()))
     refuse_existing(output / "manifest.json", overwrite)
     inputs = open_inputs(
         gallery=gallery,
@@ -171,16 +197,9 @@ def fit(
         live=live,
         transpose=transpose,
     )
-    config = _config(method, published, tuned, locals())
     normaliser = _fitted(config, inputs)
     save_normaliser(normaliser, output, inputs.gallery_ids, overwrite)
-    found: dict[str, Any] = {"state": str(output), "items": normaliser.items, **parameters(config, normaliser)}
-    if as_json:
-        print_json(found)
-    else:
-        print_table(
-            f"fitted {config.method}", ["", ""], [(name, _short(value)) for name, value in found["bank"].items()]
-        )
+    _print_fitted(normaliser, output, as_json)
 
 
 @app.command("tune")
@@ -201,11 +220,14 @@ def tune(
     as_json: bool = JSON,
 ) -> None:
     """Choose method, temperature, k and shrinkage on validation queries, or on held-out bank rows if there are none."""
+    from momentret.files import refuse_existing
     from momentret.search.hubness.opening import open_inputs
-    from momentret.search.hubness.report import tune_report, tune_table
+    from momentret.search.hubness.results import results_folder, write_tuning
     from momentret.search.hubness.tuning import tune as tune_settings
     from momentret.search.hubness.tuning import tune_unpaired
 
+    if output is not None:
+        refuse_existing(output, overwrite)
     inputs = open_inputs(
         similarities,
         queries=queries,
@@ -218,17 +240,13 @@ def tune(
     if inputs.S is None:
         result = tune_unpaired(inputs.banks["query_bank"], "is" if method == "auto" else method, progress_bar)
     else:
-        pairs = _truth(truth, inputs)
-        bank = inputs.banks.get("gallery_bank")
+        pairs, bank = _truth(truth, inputs), inputs.banks.get("gallery_bank")
         result = tune_settings(inputs.S, inputs.banks["query_bank"], pairs, method, bank, progress_bar)
-    found: dict[str, Any] = {"schema_version": 1, "inputs": inputs.facts, "selection": tune_report(result)}
-    if output is not None:
-        from momentret.files import write_json
-
-        with _staged(output, overwrite) as stage:
-            write_json(stage / "tune.json", found)
-            tune_table(result).to_csv(stage / "tune.csv", index=False)
-            _plot_tuning(stage / "tune.png", result)
+    if output is None:
+        found = write_tuning(result, inputs, None)
+    else:
+        with results_folder(output, overwrite) as folder:
+            found = write_tuning(result, inputs, folder)
     if as_json:
         print_json(found)
         return
@@ -236,22 +254,84 @@ def tune(
     print_table(f"chosen by {result.rule}", ["", ""], [(n, _short(v)) for n, v in chosen.items() if v is not None])
 
 
-def _config(method: str | None, published: bool, tuned: Path | None, options: dict[str, Any]) -> HubnessConfig:
+@app.command("index")
+def index(
+    folder: Path = typer.Argument(..., help="An index that `momentret index add` made."),
+    texts: Path = typer.Argument(..., help="Training queries, one a line; not the queries that will be asked."),
+    live: Path | None = typer.Option(
+        None, "--live", help="Unlabelled queries from production, one a line, 30 or more."
+    ),
+    method: str = typer.Option("is", "--method", "-m", help="is dis nnn csls bank-sinkhorn."),
+    shrink: float | None = SHRINK,
+    exact: bool = typer.Option(False, "--exact", help="Score every clip, not the pooled vectors: slower."),
+    encoder: str | None = typer.Option(
+        None, "--encoder", help="Where the encoder's weights are now [where they were]."
+    ),
+    output: Path | None = typer.Option(None, "--output", "-o", help="Folder of the state [INDEX/hubness]."),
+    overwrite: bool = OVERWRITE,
+    as_json: bool = JSON,
+) -> None:
+    """Fit a bias per video of an index on training queries, and keep it with the index for searches to use."""
+    from momentret.files import refuse_existing
+    from momentret.search.hubness.config import HubnessConfig
+    from momentret.search.hubness.corpus import CorpusHubness, encode_bank, hubness_folder, read_texts
+    from momentret.search.index import CorpusIndex, SearchOptions
+    from momentret.search.recipe import Recipe
+
+    config = HubnessConfig(method=method, shrink=shrink)
+    with CorpusIndex.open(folder) as corpus:
+        output = output or hubness_folder(corpus)
+        refuse_existing(output / "manifest.json", overwrite)
+        bank, queries = read_texts(texts), [] if live is None else read_texts(live)
+        model, options = Recipe.of(corpus).load_encoder(encoder), SearchOptions(exact=exact)
+        state = CorpusHubness.fit(
+            corpus,
+            encode_bank(model, bank, progress_bar),
+            live=encode_bank(model, queries, progress_bar),
+            config=config,
+            options=options,
+            progress=progress_bar,
+        )
+    state.save(output, overwrite)
+    _print_fitted(state.normaliser, output, as_json)
+
+
+@app.command("simulate")
+def simulate(
+    output: Path = typer.Argument(..., help="Folder for the files."),
+    world: str = typer.Option("clip-like", "--world", help="clean, clip-like or hub-heavy."),
+    size: int = typer.Option(1000, "--size", min=1, help="Queries and items, of the test and of the validation split."),
+    bank: int = typer.Option(5000, "--bank", min=1, help="Rows of each bank."),
+    seed: int = typer.Option(0, "--seed", min=0),
+    overwrite: bool = OVERWRITE,
+) -> None:
+    """Write a small simulated set to try this on: similarities and banks, and the embeddings they come from."""
+    from momentret.search.hubness.results import results_folder
+    from momentret.search.hubness.simulation import write_world
+
+    with results_folder(output, overwrite) as folder:
+        names = write_world(folder, world, size, bank, seed)
+    typer.echo(f"{output}: {', '.join(names)}; row i belongs to item i (--truth diag)")
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that were given, of all options of a verb."""
+    names = ("beta_query", "beta_gallery", "shrink", "top", "alpha", "tau", "iterations", "k_query", "k_gallery")
+    return {name: options[name] for name in (*names, "units", "rule") if options[name] is not None}
+
+
+def _config(method: str | None, published: bool, tuned: Path | None, given: dict[str, Any]) -> HubnessConfig:
     """Return the settings: tuned or published ones, or defaults, with single options laid over."""
     from dataclasses import replace
 
     from momentret.errors import ConfigError
     from momentret.search.hubness.config import HubnessConfig
 
-    names = ("beta_query", "beta_gallery", "shrink", "top", "tau", "rule")
-    given = {name: options[name] for name in names if options[name] is not None}
     if published and tuned:
         raise ConfigError("both --published and --tuned were given; choose one")
     if tuned is not None:
         if set(given) - {"shrink", "rule"}:
-            raise ConfigError(
-                "--tuned has its own temperatures and k; leave out --beta-query, --beta-gallery, --top, --tau"
-            )
+            raise ConfigError("--tuned has its own temperatures and k; beside it give only --shrink and --rule")
         from momentret.search.hubness.report import read_tuned
 
         return replace(read_tuned(tuned), **given)
@@ -263,15 +343,14 @@ def _config(method: str | None, published: bool, tuned: Path | None, options: di
 
 def _fitted(config: HubnessConfig, inputs: Inputs) -> HubnessNormaliser:
     """Fit the banks that the method takes, and say which one it ignores."""
-    import logging
-
     from momentret.search.hubness.normaliser import HubnessNormaliser
 
     for name in sorted(set(inputs.banks) - {"cross_bank"}):
         if not getattr(config.traits, name):
-            warning = f"method {config.method} does not use the {name.replace('_', ' ')}"
-            logging.getLogger(__name__).warning(warning)
-            inputs.warnings.append(warning)
+            inputs.warn(f"method {config.method} does not use the {name.replace('_', ' ')}")
+    bank = inputs.banks.get("query_bank")
+    if bank is not None and config.method in ("nnn", "csls") and config.top_rows > bank.shape[0]:
+        inputs.warn(f"top is {config.top_rows}, the query bank has {bank.shape[0]} rows: all of them are averaged")
     return HubnessNormaliser(config).fit(
         inputs.banks.get("query_bank"),
         inputs.banks.get("gallery_bank"),
@@ -294,92 +373,66 @@ def _lengths(text: str) -> list[int]:
 
 
 def _truth(truth: str | None, inputs: Inputs) -> Any:
+    from momentret.search.hubness.opening import BACKWARD
     from momentret.search.hubness.reading import read_truth
     from momentret.search.hubness.retrieval import check_pairs
 
-    assert inputs.S is not None
-    if truth is None:
+    if truth is None or inputs.S is None:
         return None
-    pairs = read_truth(truth, inputs.S.shape, inputs.query_ids, inputs.gallery_ids)
+    queries, items = inputs.S.shape
+    if inputs.direction == BACKWARD:  # the truth is always written as (query, item)
+        pairs = read_truth(truth, (items, queries), inputs.gallery_ids, inputs.query_ids)[:, ::-1].copy()
+    else:
+        pairs = read_truth(truth, (queries, items), inputs.query_ids, inputs.gallery_ids)
     check_pairs(pairs, inputs.S.shape)
     return pairs
 
 
-def _finish(
-    inputs: Inputs,
-    normaliser: HubnessNormaliser | None,
-    ks: list[int],
+def _run(
+    make: Callable[[Inputs], HubnessNormaliser | None],
+    similarities: str | None,
+    specs: dict[str, Any],
+    direction: str,
     truth: str | None,
-    output: Path | None,
+    wanted: Wanted,
     overwrite: bool,
     as_json: bool,
-    write_matrix: bool,
-    trec: int,
 ) -> None:
-    """Do the pass over the queries, write what was asked for, print the report."""
+    """Do the pass over the queries in the directions asked for, write what was asked for, print the reports."""
     from momentret.errors import ConfigError
-    from momentret.search.hubness.report import compare, run_pass
+    from momentret.files import refuse_existing
+    from momentret.search.hubness.opening import BACKWARD, FORWARD, open_inputs
+    from momentret.search.hubness.results import results_folder, write_pass
 
-    if inputs.S is None:
-        raise ConfigError("no queries: give similarities, or --queries with --gallery")
-    pairs = _truth(truth, inputs)
-    if output is None:
-        result = run_pass(inputs.S, normaliser, ks, pairs, progress=progress_bar)
-    else:
-        with _staged(output, overwrite) as stage:
-            if write_matrix:
-                with open(stage / "normalised.npy", "wb") as file:
-                    result = run_pass(inputs.S, normaliser, ks, pairs, trec, file, progress_bar)
-            else:
-                result = run_pass(inputs.S, normaliser, ks, pairs, trec, progress=progress_bar)
-            _write_results(stage, inputs, normaliser, result, trec)
-    found = {**_head(inputs, normaliser), **compare(result, inputs.gallery_ids)}
+    both = direction == "both"
+    if both and (similarities or specs.get("live")):
+        what = (
+            "live queries are of one direction" if specs.get("live") else "banks of similarities are of one direction"
+        )
+        raise ConfigError(f"--direction both is for embeddings without --live ({what}); run each direction by itself")
+    if wanted.output is not None:
+        refuse_existing(wanted.output, overwrite)
+    found = {}
+    with nullcontext() if wanted.output is None else results_folder(wanted.output, overwrite) as folder:
+        for name in (FORWARD, BACKWARD) if both else (direction,):
+            inputs = open_inputs(similarities, **specs, direction=name)
+            normaliser, pairs = make(inputs), _truth(truth, inputs)
+            place = folder / name if both and folder is not None else folder
+            if place is not None:
+                place.mkdir(exist_ok=True)
+            found[name] = write_pass(inputs, normaliser, pairs, wanted, place, progress_bar)
+        if both and folder is not None:
+            write_json(folder / "report.json", found)
     if as_json:
-        print_json(found)
-    else:
-        _print(found, normaliser)
+        print_json(found if both else found[direction])
+        return
+    for name, report in found.items():
+        _print(report, f"hubness, {name}" if both or name == BACKWARD else "hubness")
 
 
-def _write_results(stage: Path, inputs: Inputs, normaliser: HubnessNormaliser | None, result: Any, trec: int) -> None:
-    from momentret.files import atomic_write, write_json
-    from momentret.plots.hubness import plot_hubness
-    from momentret.search.hubness.report import compare, hub_table, write_trec
-
-    write_json(stage / "report.json", {**_head(inputs, normaliser), **compare(result, inputs.gallery_ids)})
-    hub_table(result, normaliser, inputs.gallery_ids).to_csv(stage / "hubs.csv", index=False)
-    k = max(result.raw.ks)
-    counts = {"raw": result.raw.counts[k]}
-    if result.corrected is not None and normaliser is not None:
-        counts[normaliser.config.method] = result.corrected.counts[k]
-    ids = inputs.gallery_ids or [str(i) for i in range(len(result.raw.bad))]
-    title = normaliser.config.traits.title if normaliser else "raw similarities"
-    plot_hubness(stage / "hubness.png", counts, k, result.raw.queries, ids, title=title)
-    if trec:
-        with atomic_write(stage / "run.trec") as file:
-            tag = f"momentret-{normaliser.config.method}" if normaliser else "momentret-raw"
-            write_trec(file, result.corrected or result.raw, tag, inputs.query_ids, inputs.gallery_ids)
-
-
-def _head(inputs: Inputs, normaliser: HubnessNormaliser | None) -> dict[str, Any]:
-    """Return what a report says before its numbers."""
-    from momentret.search.hubness.report import parameters
-    from momentret.search.hubness.state import library_version
-
-    warnings = list(inputs.warnings)
-    head: dict[str, Any] = {"schema_version": 1, "library_version": library_version(), "inputs": inputs.facts}
-    if normaliser is not None:
-        guard = normaliser.facts.guard
-        if guard is not None and not guard.fit:
-            warnings.append("the bank is unfit: it does not see the hubs of the live queries; nothing was corrected")
-        traits = normaliser.config.traits
-        head |= {"method": normaliser.config.method, "transductive": traits.transductive}
-        head |= parameters(normaliser.config, normaliser)
-    return {**head, "warnings": warnings}
-
-
-def _print(found: dict[str, Any], normaliser: HubnessNormaliser | None) -> None:
+def _print(found: dict[str, Any], title: str) -> None:
     sides = list(found["hubness"])
-    method = "raw" if normaliser is None else normaliser.config.method
+    method = found.get("method", "raw")
     marked = f"{method} (transductive)" if found.get("transductive") else method
     rows: list[list[str]] = []
     for k in found["hubness"]["raw"]:
@@ -390,65 +443,19 @@ def _print(found: dict[str, Any], normaliser: HubnessNormaliser | None) -> None:
     if found["retrieval"]["raw"]:
         metrics = ("R1", "R5", "R10", "MdR", "MnR")
         rows += [[name, *(f"{found['retrieval'][side][name]:.1f}" for side in sides)] for name in metrics]
-    print_table("hubness", ["", *("raw" if side == "raw" else marked for side in sides)], rows)
-    for warning in found["warnings"]:
-        if "unfit" in warning:
-            typer.echo(f"momentret: warning: {warning}", err=True)
+    print_table(title, ["", *("raw" if side == "raw" else marked for side in sides)], rows)
+
+
+def _print_fitted(normaliser: HubnessNormaliser, output: Path, as_json: bool) -> None:
+    from momentret.search.hubness.report import parameters
+
+    found = {"state": str(output), "items": normaliser.items, **parameters(normaliser.config, normaliser)}
+    if as_json:
+        print_json(found)
+        return
+    rows = [(name, _short(value)) for name, value in found["bank"].items() if value is not None]
+    print_table(f"fitted {normaliser.config.method}, kept in {output}", ["", ""], rows)
 
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _plot_tuning(path: Path, result: TuneResult) -> None:
-    """Draw the best value of every temperature (or k), a line a method."""
-    from momentret.plots.hubness import plot_tuning
-
-    best: dict[tuple[str, float], float] = {}
-    for trial in result.trials:
-        place = (trial.config.method, _place(trial))
-        best[place] = max(
-            best.get(place, _value(trial)), _value(trial), key=lambda v: v if trial.R1 is not None else -v
-        )
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for (name, x), value in best.items():
-        curves.setdefault(name, []).append((x, value))
-    ylabel = "R@1" if result.best.R1 is not None else "absolute skewness of N_10"
-    plot_tuning(path, curves, (_place(result.chosen), _value(result.chosen)), ylabel)
-
-
-def _place(trial: Trial) -> float:
-    config = trial.config
-    return config.beta_query or config.beta_gallery or config.tau or config.top or 0.0
-
-
-def _value(trial: Trial) -> float:
-    return trial.R1 if trial.R1 is not None else abs(trial.skewness or 0.0)
-
-
-@contextmanager
-def _staged(output: Path, overwrite: bool) -> Iterator[Path]:
-    """Give a folder that takes the place of `output` when all is written; nothing is left of a failure."""
-    import shutil
-    import tempfile
-
-    from momentret.errors import OutputExistsError
-    from momentret.files import refuse_existing
-
-    refuse_existing(output, overwrite)
-    if output.exists() and not (output.is_dir() and (_is_ours(output) or not any(output.iterdir()))):
-        raise OutputExistsError(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name[:100]}.", suffix=".tmp"))
-    try:
-        yield stage
-        if output.exists():
-            shutil.rmtree(output)
-        stage.chmod(0o755)
-        stage.rename(output)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
-def _is_ours(folder: Path) -> bool:
-    return (folder / "report.json").is_file() or (folder / "tune.json").is_file()

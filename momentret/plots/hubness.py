@@ -15,6 +15,8 @@ from momentret.files import atomic_write
 __all__ = ["plot_hubness", "plot_tuning"]
 
 RAW, CORRECTED = "#c44e52", "#4c72b0"
+COUNTED = ("nnn", "csls")  # are tuned by the number of bank rows they average
+BETA_LABEL, K_LABEL = "inverse temperature × deviation of the bank", "bank similarities averaged (k)"
 
 
 def plot_hubness(
@@ -73,25 +75,40 @@ def _draw_hubs(axes: Any, counts: Mapping[str, np.ndarray], k: int, ids: Sequenc
 
 
 def plot_tuning(
-    path: Path, curves: Mapping[str, Sequence[tuple[float, float]]], chosen: tuple[float, float], ylabel: str
+    path: Path,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    chosen: tuple[str, float, float],
+    ylabel: str,
+    raw: float | None = None,
 ) -> None:
-    """Draw what every temperature (or k) reached on held-out queries.
+    """Draw what every temperature (or k) reached on held-out queries, a panel for temperatures and one for k.
 
     Args:
         path: the PNG.
         curves: by method, ``(temperature in deviations or k, value)`` points.
-        chosen: the point that was taken.
+        chosen: method and point that was taken.
         ylabel: what the value is.
+        raw: the value without any correction.
     """
-    figure = Figure(figsize=(6.5, 4.4), layout="constrained")
-    axes = figure.subplots()
-    for name, points in curves.items():
-        axes.plot(*zip(*sorted(points), strict=True), marker=".", label=name)
-    axes.plot(*chosen, "o", color="black", markersize=10, fillstyle="none", label="chosen")
-    axes.set(xlabel="inverse temperature in deviations, or k", ylabel=ylabel, title="tuning: best shrinkage at each")
-    axes.set_xscale("symlog", linthresh=0.1)
-    axes.legend(fontsize="small")
-    axes.grid(alpha=0.3)
+    counted = [{name: points for name, points in curves.items() if (name in COUNTED) == wanted} for wanted in (0, 1)]
+    panels = [(part, label) for part, label in zip(counted, (BETA_LABEL, K_LABEL), strict=True) if part]
+    figure = Figure(figsize=(2 + 4.5 * max(len(panels), 1), 4.4), layout="constrained")
+    for axes, (part, label) in zip(
+        np.atleast_1d(figure.subplots(1, max(len(panels), 1), sharey=True)), panels, strict=False
+    ):
+        for name, points in part.items():
+            axes.plot(*zip(*sorted(points), strict=True), marker=".", label=name)
+        if raw is not None:
+            axes.axhline(raw, color="grey", linestyle="--", linewidth=0.9, label="raw")
+        if chosen[0] in part:
+            axes.plot(*chosen[1:], "o", color="black", markersize=11, fillstyle="none", label=f"chosen: {chosen[0]}")
+        axes.set(xlabel=label, ylabel=ylabel, xscale="log")
+        ticks = sorted({x for points in part.values() for x, _ in points})
+        axes.set_xticks(ticks, [f"{x:g}" for x in ticks], fontsize="small")
+        axes.minorticks_off()
+        axes.legend(fontsize="small")
+        axes.grid(alpha=0.3)
+    figure.suptitle("tuning: the best shrinkage at each setting")
     _save(figure, path)
 
 

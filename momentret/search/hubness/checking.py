@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -9,7 +11,7 @@ from momentret.errors import ConfigError, DataError, MismatchError
 from momentret.search.hubness.arrays import Rows
 from momentret.search.hubness.config import HubnessConfig
 
-__all__ = ["check_banks", "require_allowed"]
+__all__ = ["check_banks", "require_allowed", "require_other_ids"]
 
 FEW = 300  # bank rows below which an unshrunk correction can hurt
 LOOKED_AT = 1024
@@ -24,7 +26,28 @@ def require_allowed(config: HubnessConfig, transductive: bool) -> None:
         )
 
 
-def check_banks(S: Rows, query_bank: Rows | None, gallery_bank: Rows | None, embeddings: bool = False) -> list[str]:
+def require_other_ids(bank: Sequence[str] | None, test: Sequence[str] | None, name: str) -> None:
+    """Refuse a bank that shares ids with what is tested.
+
+    Raises:
+        DataError: with the number and the first of them.
+    """
+    shared = set(bank or ()) & set(test or ())
+    if bank and shared:
+        first = next(name for name in bank if name in shared)
+        raise DataError(
+            f"{name} holds {len(shared)} ids of the test set (first: {first!r}); "
+            "leave them out of the bank, or pass --allow-overlap if the ids only look alike"
+        )
+
+
+def check_banks(
+    S: Rows,
+    query_bank: Rows | None,
+    gallery_bank: Rows | None,
+    embeddings: bool = False,
+    allow_overlap: bool = False,
+) -> list[str]:
     """Compare banks with the test similarities.
 
     Args:
@@ -32,6 +55,7 @@ def check_banks(S: Rows, query_bank: Rows | None, gallery_bank: Rows | None, emb
         query_bank: query bank × gallery.
         gallery_bank: gallery bank × gallery.
         embeddings: the rows are products, so scales and shapes agree by construction.
+        allow_overlap: a bank of test queries is only warned of.
 
     Returns:
         Warnings.
@@ -40,14 +64,14 @@ def check_banks(S: Rows, query_bank: Rows | None, gallery_bank: Rows | None, emb
         MismatchError: columns differ; a transposed matrix is named.
         DataError: the query bank is the test queries.
     """
-    warnings = []
+    warnings = [] if embeddings else _check_logits(S)
     for name, bank in (("query bank", query_bank), ("gallery bank", gallery_bank)):
         if bank is not None:
             _check_columns(S, bank, name)
             if bank.shape[0] < FEW:
                 warnings.append(f"the {name} has {bank.shape[0]} rows; below {FEW} a correction is mostly noise")
     if query_bank is not None:
-        warnings += _check_overlap(S, query_bank)
+        warnings += _check_overlap(S, query_bank, allow_overlap)
         if not embeddings:
             warnings += _check_scale(S, query_bank, gallery_bank)
     return warnings
@@ -70,7 +94,7 @@ def _shown(rows: Rows) -> str:
     return f"{rows.shape[0]} × {rows.shape[1]}"
 
 
-def _check_overlap(S: Rows, bank: Rows) -> list[str]:
+def _check_overlap(S: Rows, bank: Rows, allowed: bool) -> list[str]:
     """Compare the rows: a bank that holds the test queries answers the test."""
     looked = min(LOOKED_AT, S.shape[0])
     test = S.keys(0, looked)
@@ -78,11 +102,22 @@ def _check_overlap(S: Rows, bank: Rows) -> list[str]:
         [bank.keys(i, min(i + LOOKED_AT, bank.shape[0])) for i in range(0, bank.shape[0], LOOKED_AT)]
     )
     shared = int(np.isin(test, known).sum())
-    if shared > looked / 2 and looked > 1:
+    if shared > looked / 2 and looked > 1 and not allowed:
         raise DataError(
-            f"the query bank holds {shared} of the first {looked} test queries; a bank must be of training queries"
+            f"the query bank holds {shared} of the first {looked} test queries; a bank must be of training queries "
+            "(or pass --allow-overlap)"
         )
     return [f"{shared} of the first {looked} test queries are in the query bank"] if shared else []
+
+
+def _check_logits(S: Rows) -> list[str]:
+    mean, deviation = _moments(S)
+    if abs(mean) + 3 * deviation <= 1.5:
+        return []
+    return [
+        f"the similarities are no cosines (mean {mean:.3g}, deviation {deviation:.3g}): scaled by a logit factor? "
+        "temperatures that are not given are chosen by the deviation"
+    ]
 
 
 def _check_scale(S: Rows, query_bank: Rows, gallery_bank: Rows | None) -> list[str]:

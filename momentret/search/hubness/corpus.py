@@ -15,16 +15,27 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from momentret.encoders import Encoder
 from momentret.errors import ConfigError, DataError, MismatchError
 from momentret.files import refuse_existing, write_json
 from momentret.progress import Progress, silent
+from momentret.search.backend import Backend
 from momentret.search.hubness.arrays import Array
 from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.state import load_normaliser, save_normaliser
 from momentret.search.index import CorpusIndex, Hit, SearchOptions, SearchResult
 
-__all__ = ["CorpusHubness", "CorrectedHit", "CorrectedResult", "clip_gallery", "hubness_folder", "score_bank"]
+__all__ = [
+    "CorpusHubness",
+    "CorrectedHit",
+    "CorrectedResult",
+    "clip_gallery",
+    "encode_bank",
+    "hubness_folder",
+    "read_texts",
+    "score_bank",
+]
 
 Query = tuple[np.ndarray, np.ndarray | None]
 """Tokens ``(T, D)`` and sentence ``(D,)`` or None, as `CorpusIndex.search` takes them."""
@@ -36,6 +47,28 @@ _GROWTH = 4
 def hubness_folder(index: CorpusIndex) -> Path:
     """Return where the state of an index is kept unless told otherwise."""
     return index.folder / "hubness"
+
+
+def read_texts(path: Path) -> list[str]:
+    """Return the lines of a UTF-8 text file that say something, each once.
+
+    Raises:
+        DataError: it is not UTF-8, or says nothing.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error}); save one query a line") from error
+    texts = list(dict.fromkeys(line for line in lines if line))
+    if not texts:
+        raise DataError(f"{path} holds no queries; write one a line, better 300 or more")
+    return texts
+
+
+def encode_bank(encoder: Encoder, texts: Sequence[str], progress: Progress = silent) -> list[Query]:
+    """Return queries as vectors: what a search for each of the texts would look for."""
+    vectors = [encoder.encode_query(text) for text in progress(texts, "encoding the bank", len(texts))]
+    return [(query.tokens, None) for query in vectors]
 
 
 def score_bank(
@@ -176,7 +209,7 @@ class CorpusHubness:
         save_normaliser(self.normaliser, folder, self.video_ids, overwrite)
 
     @classmethod
-    def load(cls, folder: Path, index: CorpusIndex | None = None) -> CorpusHubness:
+    def load(cls, folder: Path, index: Backend | None = None) -> CorpusHubness:
         """Read what `save` wrote.
 
         Args:
@@ -202,16 +235,14 @@ class CorpusHubness:
             state._require_fits(index)
         return state
 
-    def _require_fits(self, index: CorpusIndex) -> None:
+    def _require_fits(self, index: Backend) -> None:
         if self.encoder != index.settings.encoder:
             raise MismatchError(
                 f"the hubness state was fitted with encoder {self.encoder!r}, "
-                f"index {str(index.folder)!r} holds vectors of {index.settings.encoder!r}; fit it for this index"
+                f"the index holds vectors of {index.settings.encoder!r}; fit it for this index"
             )
         if len(index) and not any(name in index for name in self.video_ids):
-            raise MismatchError(
-                f"the hubness state knows no video of index {str(index.folder)!r}; fit it for this index"
-            )
+            raise MismatchError("the hubness state knows no video of the index; fit it for this index")
 
     def unknown(self, index: CorpusIndex) -> list[str]:
         """Return the ids of videos that were added since the fit: they are not corrected; fit again."""
@@ -264,7 +295,7 @@ class CorpusHubness:
 
     def search(
         self,
-        index: CorpusIndex,
+        index: Backend,
         tokens: np.ndarray,
         sentence: np.ndarray | None = None,
         options: SearchOptions | None = None,

@@ -9,13 +9,15 @@ from typing import Any
 
 from momentret.errors import ConfigError
 from momentret.search.hubness.arrays import MatrixRows, ProductRows, Rows
-from momentret.search.hubness.checking import check_banks
+from momentret.search.hubness.checking import check_banks, require_other_ids
 from momentret.search.hubness.reading import read_source
 
-__all__ = ["Inputs", "open_inputs"]
+__all__ = ["BACKWARD", "FORWARD", "Inputs", "open_inputs"]
 
 log = logging.getLogger(__name__)
 TRANSPOSABLE = ("similarities", "query-bank", "gallery-bank")
+FORWARD, BACKWARD = "query-to-gallery", "gallery-to-query"
+OPPOSITE = {"queries": "gallery", "gallery": "queries", "query_bank": "gallery_bank", "gallery_bank": "query_bank"}
 
 
 @dataclass
@@ -32,6 +34,13 @@ class Inputs:
     facts: dict[str, Any]
     """Path, shape and number format of every input, for the report."""
     warnings: list[str]
+    direction: str = FORWARD
+
+    def warn(self, message: str) -> None:
+        """Log a warning, and keep it for the report; each once."""
+        if message not in self.warnings:
+            self.warnings.append(message)
+            log.warning(message)
 
 
 def open_inputs(
@@ -45,6 +54,8 @@ def open_inputs(
     cross_bank: str | None = None,
     live: str | None = None,
     transpose: Collection[str] = (),
+    direction: str = FORWARD,
+    allow_overlap: bool = False,
 ) -> Inputs:
     """Open matrices, or with a gallery embeddings; every input is ``path`` or ``path:key``.
 
@@ -58,6 +69,9 @@ def open_inputs(
         cross_bank: query bank × gallery bank; from embeddings it follows.
         live: live queries × gallery.
         transpose: names of inputs that lie the other way round.
+        direction: `BACKWARD` lets gallery items ask and ranks the queries: embeddings change places, similarities are
+            turned, and banks of similarities must be those of the other direction (training items × queries).
+        allow_overlap: banks may hold items of the test set.
 
     Raises:
         ConfigError: the combination makes no sense.
@@ -70,28 +84,32 @@ def open_inputs(
         raise ConfigError("--queries holds embeddings, so --gallery is needed too")
     if metric not in ("cosine", "dot"):
         raise ConfigError(f"--metric is {metric!r}, expected cosine or dot")
+    if direction not in (FORWARD, BACKWARD):
+        raise ConfigError(f"--direction is {direction!r}, expected {FORWARD} or {BACKWARD}")
     for name in transpose:
         if name not in TRANSPOSABLE:
             raise ConfigError(f"--transpose {name!r} is not an input; expected {', '.join(TRANSPOSABLE)}")
-    specs = {
-        "similarities": queries if gallery else similarities,
-        "query_bank": query_bank,
-        "gallery_bank": gallery_bank,
-        "cross_bank": cross_bank,
-        "live": live,
-    }
-    inputs = _open({k: v for k, v in specs.items() if v}, gallery, metric, [t.replace("-", "_") for t in transpose])
+    specs = {"query_bank": query_bank, "gallery_bank": gallery_bank, "cross_bank": cross_bank, "live": live}
+    specs |= {"queries": queries, "gallery": gallery} if gallery else {"similarities": similarities}
+    turned = {name.replace("-", "_") for name in transpose}
+    if direction == BACKWARD:
+        if gallery and not queries:
+            raise ConfigError(f"--direction {BACKWARD} ranks the queries, so --queries is needed too")
+        specs = {OPPOSITE.get(name, name) if gallery else name: spec for name, spec in specs.items()}
+        turned ^= set() if gallery else {"similarities"}
+    inputs = _open({name: spec for name, spec in specs.items() if spec}, metric, turned, allow_overlap)
+    inputs.direction = direction
     if inputs.S is not None:
         bank, other = inputs.banks.get("query_bank"), inputs.banks.get("gallery_bank")
-        inputs.warnings += check_banks(inputs.S, bank, other, gallery is not None)
-    for warning in inputs.warnings:
-        log.warning(warning)
+        for warning in check_banks(inputs.S, bank, other, gallery is not None, allow_overlap):
+            inputs.warn(warning)
     return inputs
 
 
-def _open(specs: dict[str, str], gallery: str | None, metric: str, turned: Collection[str]) -> Inputs:
-    right = read_source(gallery, "the gallery") if gallery else None
+def _open(specs: dict[str, str], metric: str, turned: Collection[str], allow_overlap: bool) -> Inputs:
     sources = {name: read_source(spec, _title(name)) for name, spec in specs.items()}
+    facts = {name: source.facts for name, source in sources.items()}
+    right, test = sources.pop("gallery", None), sources.get("similarities") or sources.get("queries")
     arrays = {name: source.array[:].T if name in turned else source.array for name, source in sources.items()}
     rows: dict[str, Rows] = {
         name: ProductRows(array, right.array, metric, _title(name)) if right else MatrixRows(array, _title(name))
@@ -99,15 +117,21 @@ def _open(specs: dict[str, str], gallery: str | None, metric: str, turned: Colle
     }
     if right and {"query_bank", "gallery_bank"} <= set(arrays) and "cross_bank" not in arrays:
         rows["cross_bank"] = ProductRows(arrays["query_bank"], arrays["gallery_bank"], metric, "the cross bank")
-    facts = {name: source.facts for name, source in sources.items()}
-    test = sources.get("similarities")
     query_ids, gallery_ids = (test.row_ids, test.column_ids) if test else (None, None)
     if "similarities" in turned:
         query_ids, gallery_ids = gallery_ids, query_ids
     if right:
-        facts["gallery"], gallery_ids = right.facts, right.row_ids
-    S, live = rows.pop("similarities", None), rows.pop("live", None)
-    return Inputs(S, rows, live, query_ids, gallery_ids, facts, [])
+        gallery_ids = right.row_ids
+    if not allow_overlap:
+        for name, ids in (("query_bank", query_ids), ("gallery_bank", gallery_ids)):
+            if name in sources and name not in turned:
+                require_other_ids(sources[name].row_ids, ids, _title(name))
+    S, live = rows.pop("similarities", None) or rows.pop("queries", None), rows.pop("live", None)
+    inputs = Inputs(S, rows, live, query_ids, gallery_ids, facts, [])
+    for name, source in sources.items():
+        if source.cast:
+            inputs.warn(f"{_title(name)}: {source.array.dtype} values are computed with as float32")
+    return inputs
 
 
 def _title(name: str) -> str:

@@ -1,12 +1,13 @@
-"""Matrices and embeddings from files: .npy (mapped), .npz, .h5, .csv, .tsv, .parquet, .pt, packed feature stores.
+"""Matrices and embeddings from files: .npy (mapped), .npz, .h5, .csv, .tsv, .parquet, .pt, feature stores, indexes.
 
 Written ``path`` or ``path:key`` where a file holds several arrays. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
+import csv
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ class Source:
     path: Path
     row_ids: list[str] | None = None
     column_ids: list[str] | None = None
+
+    @property
+    def cast(self) -> bool:
+        """True: the numbers are not float32 or float64, so they are computed with as float32."""
+        return str(self.array.dtype).removeprefix("torch.") not in ("float32", "float64")
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -59,7 +65,18 @@ def read_source(spec: str, name: str) -> Source:
     kind = getattr(source.array.dtype, "kind", "f")
     if kind not in "fiub":
         raise DataError(f"{name} ({path}) holds {source.array.dtype} values, expected real numbers")
+    for what, ids in (("row", source.row_ids), ("column", source.column_ids)):
+        require_unique(ids, f"{name} ({path}): {what} id")
     return source
+
+
+def require_unique(ids: Sequence[str] | None, name: str) -> None:
+    """Raise `DataError` for the first id that comes twice."""
+    seen: set[str] = set()
+    for text in ids or ():
+        if text in seen:
+            raise DataError(f"{name} {text!r} comes twice; ids must be unique")
+        seen.add(text)
 
 
 def _split(spec: str) -> tuple[Path, str | None]:
@@ -129,20 +146,42 @@ def _read_table(path: Path, key: str | None) -> Source:
     """Read a table: dense (optional header of gallery ids, optional first column of query ids) or long."""
     import pandas as pd
 
+    names = None
     try:
         if path.suffix.lower() == ".parquet":
             table = pd.read_parquet(path)
         else:
             separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            table = pd.read_csv(path, sep=separator, header=0 if _has_header(path, separator) else None)
+            names = _header(path, separator)
+            table = pd.read_csv(path, sep=separator, header=None if names is None else 0)
     except ImportError as error:
-        raise ConfigError(f"{path}: reading .parquet needs pyarrow: pip install pyarrow, or save as .npy") from error
+        raise ConfigError(
+            f"{path}: .parquet needs pyarrow: pip install 'momentret[parquet]'; or save as .npy"
+        ) from error
     except (ValueError, OSError, pd.errors.ParserError) as error:  # pyarrow's errors are of these
         raise DataError(f"{path} is not a readable table ({error}); save it as .npy") from error
+    if names is not None:
+        require_unique(names, f"{path}: column id")  # pandas would rename the second one
     if {"query_id", "gallery_id", "score"} <= set(table.columns):
-        table = table.pivot_table(index="query_id", columns="gallery_id", values="score", sort=False)
-        table = table.fillna(-np.inf).reset_index()
+        return _from_long_table(table, path)
     return _from_table(table, path)
+
+
+def _from_long_table(table: Any, path: Path) -> Source:
+    """Spread rows of query_id, gallery_id, score; pairs that are not listed are masked (-inf)."""
+    import pandas as pd
+
+    keys = ["query_id", "gallery_id"]
+    if table[keys].isna().any(axis=None) or table["score"].dtype.kind not in "fiub":
+        raise DataError(f"{path}: an id is missing, or column 'score' does not hold numbers")
+    repeated = table[table.duplicated(keys)]
+    if len(repeated):
+        pair = ", ".join(str(repeated.iloc[0][key]) for key in keys)
+        raise DataError(f"{path}: {len(repeated)} pairs come twice (first: {pair}); keep one score of each")
+    (rows, row_ids), (columns, column_ids) = (pd.factorize(table[key]) for key in keys)
+    values = np.full((len(row_ids), len(column_ids)), -np.inf)
+    values[rows, columns] = table["score"]
+    return Source(values, path, [str(name) for name in row_ids], [str(name) for name in column_ids])
 
 
 def _from_table(table: Any, path: Path) -> Source:
@@ -157,10 +196,11 @@ def _from_table(table: Any, path: Path) -> Source:
     return Source(values.to_numpy(), path, row_ids, [str(column) for column in values.columns] if named else None)
 
 
-def _has_header(path: Path, separator: str) -> bool:
-    with open(path, encoding="utf-8") as file:
-        cells = file.readline().strip().split(separator)
-    return not all(_is_number(cell) for cell in cells[1:] or cells)
+def _header(path: Path, separator: str) -> list[str] | None:
+    """Return the names in the first line, or None if it holds numbers."""
+    with open(path, encoding="utf-8", newline="") as file:
+        cells = next(csv.reader(file, delimiter=separator), [])
+    return None if all(_is_number(cell) for cell in cells[1:] or cells) else cells
 
 
 def _is_number(text: str) -> bool:
@@ -193,9 +233,15 @@ def _read_pt(path: Path, key: str | None) -> Source:
 
 
 def _read_store(path: Path, key: str | None) -> Source:
-    """Open one family of a packed feature store: its rows are the embeddings, ``id`` or ``id:row`` their ids."""
+    """Open the vectors of a packed feature store or of a corpus index; row ids are ``id`` or ``id:row``."""
     from momentret.features.packed import PackedSource
+    from momentret.search.hubness.corpus import clip_gallery
+    from momentret.search.index import CorpusIndex
 
+    if (path / "segments").is_dir():
+        with CorpusIndex.open(path) as index:
+            names, clips = clip_gallery(index)
+        return Source(clips, path, row_ids=names)
     source = PackedSource.load(path)
     parts = [(item_id, source.read(item_id)) for item_id in source.ids()]
     ids = [name if len(rows) == 1 else f"{name}:{i}" for name, rows in parts for i in range(len(rows))]

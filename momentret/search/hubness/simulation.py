@@ -7,10 +7,15 @@ Some videos sit closer to their topic's centre (local hubs) or to the text mean 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-__all__ = ["WORLDS", "World", "WorldConfig"]
+from momentret.config import nearest
+from momentret.errors import ConfigError
+from momentret.files import write_json
+
+__all__ = ["WORLDS", "World", "WorldConfig", "write_world"]
 
 
 @dataclass(frozen=True)
@@ -100,3 +105,30 @@ def _skewed(count: int, random: np.random.Generator) -> np.ndarray:
     """Return positive factors with median exp(-0.18) and mean 1, ``(count, 1)``."""
     factors: np.ndarray = np.exp(0.6 * random.standard_normal((count, 1)) - 0.18)
     return factors
+
+
+def write_world(folder: Path, name: str, size: int, bank: int, seed: int) -> list[str]:
+    """Write a test split, a validation split and banks of one world; returns the names of the files.
+
+    ``similarities``, ``query_bank`` and ``gallery_bank`` (and ``val_…``) are products of the embeddings ``queries``,
+    ``gallery``, ``bank_queries`` and ``bank_gallery``; query i belongs to item i.
+
+    Raises:
+        ConfigError: the world is unknown.
+    """
+    if name not in WORLDS:
+        raise ConfigError(f"world {name!r} is unknown{nearest(name, list(WORLDS))}")
+    random, world = np.random.default_rng([1, seed]), World(WORLDS[name], seed)
+    made = {}
+    for split in ("", "val_"):
+        made[f"{split}queries"], made[f"{split}gallery"] = world.pairs(size, random)
+    made["bank_queries"], made["bank_gallery"] = world.pairs(bank, random)
+    for split in ("", "val_"):
+        gallery = made[f"{split}gallery"]
+        made[f"{split}similarities"] = made[f"{split}queries"] @ gallery.T
+        made[f"{split}query_bank"] = made["bank_queries"] @ gallery.T
+        made[f"{split}gallery_bank"] = made["bank_gallery"] @ gallery.T
+    for stem, array in made.items():
+        np.save(folder / f"{stem}.npy", array)
+    write_json(folder / "world.json", {"world": name, "size": size, "bank": bank, "seed": seed})
+    return sorted(f"{stem}.npy" for stem in made)

@@ -1,0 +1,245 @@
+"""`momentret hubness`: what it accepts, warns of and refuses, beyond the files of test_cli_hubness."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from momentret.encoders import load_encoder
+from momentret.search.hubness.corpus import CorpusHubness
+from momentret.search.hubness.normaliser import HubnessNormaliser
+from momentret.search.index import CorpusIndex, SearchOptions, Video
+from momentret.search.recipe import Recipe
+from tests.helpers import momentret
+from tests.search.corpus import build
+from tests.search.hubness_helpers import world
+from tests.test_cli_hubness import P, R, S, failure, files
+
+__all__ = ["files"]  # a fixture
+
+
+def normalise(files: Path, capsys, *arguments: object) -> dict:
+    """Normalise S by P into `out`; returns the report."""
+    options = ["--query-bank", files / "P.npy", "--json", "-o", files / "out", "--overwrite"]
+    assert momentret("hubness", "normalise", *arguments, *options) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def named(rows: list[str], columns: list[str], array: np.ndarray = S) -> pd.DataFrame:
+    table = pd.DataFrame(array[: len(rows), : len(columns)], columns=columns)
+    table.insert(0, "id", rows)
+    return table
+
+
+def test_masked_entries_stay_masked(files: Path, capsys) -> None:
+    masked = S.copy()
+    masked[0, 1] = masked[7] = -np.inf
+    np.save(files / "masked.npy", masked)
+    normalise(files, capsys, files / "masked.npy")
+    found = np.load(files / "out" / "normalised.npy")
+    np.testing.assert_array_equal(np.isneginf(found), np.isneginf(masked))
+
+
+@pytest.mark.parametrize(
+    ("array", "word"),
+    [
+        (S.astype(np.float16), "float16 values are computed with as float32"),
+        ((100 * S).astype(np.int32), "int32 values are computed with as float32"),
+        (S > 0.3, "bool values are computed with as float32"),
+        (100 * S, "are no cosines"),
+    ],
+)
+def test_other_numbers_are_used_and_said_so(array: np.ndarray, word: str, files: Path, capsys) -> None:
+    np.save(files / "other.npy", array)
+    assert any(word in text for text in normalise(files, capsys, files / "other.npy")["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--k", "1,80"], "lists of 80 were asked for, the gallery has 50 items"),
+        (["-m", "nnn", "--top", "999"], "top is 999, the query bank has 320 rows"),
+        (["-m", "dis", "--gallery-bank", "R.npy"], "does not use the gallery bank"),
+        (["-m", "dualis", "--gallery-bank", "P2.npy"], "looks cross-modal"),
+    ],
+)
+def test_what_is_odd_is_done_with_a_warning(options: list[str], word: str, files: Path, capsys) -> None:
+    np.save(files / "P2.npy", P[::-1])
+    options = [str(files / part) if part.endswith(".npy") else part for part in options]
+    report = normalise(files, capsys, files / "S.npy", *options)
+    assert any(word in text for text in report["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--alpha", "-1"], "alpha is -1.0"),
+        (["-m", "bank-sinkhorn", "--tau", "0"], "tau is 0.0"),
+        (["--beta-query", "inf"], "beta_query is inf"),
+        (["-m", "bank-sinkhorn", "--iterations", "-1"], "iterations is -1"),
+        (["-m", "dis", "--k-query", "0"], "k_query is 0"),
+        (["-m", "nnn", "--top", "0"], "top is 0"),
+        (["--units", "kelvin"], "units is 'kelvin'"),
+        (["--rule", "sum"], "rule is 'sum'"),
+        (["--direction", "up"], "--direction is 'up'"),
+        (["--direction", "both"], "is for embeddings"),
+        (["-m", "dualis"], "needs a gallery bank"),
+        (["-m", "dbsn"], "needs a cross bank"),
+        (["-m", "sn"], "--allow-transductive"),
+    ],
+)
+def test_bad_settings_are_refused_and_nothing_written(options: list[str], word: str, files: Path, capsys) -> None:
+    bank = ["--query-bank", files / "P.npy", "-o", files / "out"]
+    assert word in failure(capsys, "normalise", files / "S.npy", *bank, *options)
+    assert not (files / "out").exists()
+
+
+def test_ids_that_come_twice_are_refused(files: Path, capsys) -> None:
+    named(["a", "b", "a"], ["x", "y"]).to_csv(files / "rows.csv", index=False)
+    (files / "columns.csv").write_text("id,x,x\na,1,2\n")
+    (files / "long.csv").write_text("query_id,gallery_id,score\na,x,1\na,y,0\na,x,2\n")
+    assert "row id 'a' comes twice" in failure(capsys, "report", files / "rows.csv")
+    assert "column id 'x' comes twice" in failure(capsys, "report", files / "columns.csv")
+    assert "1 pairs come twice (first: a, x)" in failure(capsys, "report", files / "long.csv")
+
+
+def test_a_bank_that_shares_ids_with_the_test_is_refused(files: Path, capsys) -> None:
+    columns = [f"v{i}" for i in range(50)]
+    named([f"q{i}" for i in range(50)], columns).to_csv(files / "s.csv", index=False)
+    named([f"q{i}" for i in range(49, 369)], columns, P).to_csv(files / "p.csv", index=False)
+    arguments = ["normalise", files / "s.csv", "--query-bank", files / "p.csv", "-o", files / "out"]
+    assert "holds 1 ids of the test set (first: 'q49')" in failure(capsys, *arguments)
+    assert momentret("hubness", *arguments, "--allow-overlap") == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "word"),
+    [
+        ("q0,v0\nq1,nobody\n", "gallery_id 'nobody' is unknown"),
+        ("q0,v0\n", "1 queries have no positive"),
+        ("q0\n", "gallery_id '' is unknown"),
+    ],
+)
+def test_ground_truth_that_does_not_fit_is_refused(lines: str, word: str, files: Path, capsys) -> None:
+    named(["q0", "q1"], ["v0", "v1"]).to_csv(files / "s.csv", index=False)
+    (files / "truth.csv").write_text("query_id,gallery_id\n" + lines)
+    line = failure(capsys, "report", files / "s.csv", "--truth", files / "truth.csv")
+    assert word in line
+
+
+def test_a_state_of_another_gallery_or_version_is_refused(files: Path, capsys) -> None:
+    assert momentret("hubness", "fit", "--query-bank", files / "P.npy", "-o", files / "state") == 0
+    np.save(files / "narrow.npy", S[:, :7])
+    apply = ["--state", files / "state", "-o", files / "out"]
+    capsys.readouterr()
+    assert "fitted for 50 gallery items" in failure(capsys, "normalise", files / "narrow.npy", *apply)
+    assert "leave out the others" in failure(capsys, "normalise", files / "S.npy", *apply, "--shrink", "0.5")
+    manifest = files / "state" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "version": 99}))
+    assert "version 99" in failure(capsys, "normalise", files / "S.npy", *apply)
+
+
+@pytest.mark.parametrize("form", ["dense", "long"])
+def test_parquet_tables_are_read(form: str, files: Path, capsys) -> None:
+    pytest.importorskip("pyarrow")
+    table = named([f"q{i}" for i in range(50)], [f"v{i}" for i in range(50)])
+    if form == "long":
+        table = table.melt("id", var_name="gallery_id", value_name="score").rename(columns={"id": "query_id"})
+    table.to_parquet(files / "s.parquet")
+    normalise(files, capsys, files / "s.parquet")
+    expected = HubnessNormaliser().fit(P).transform(S)
+    np.testing.assert_allclose(np.load(files / "out" / "normalised.npy"), expected, atol=1e-6)
+    (files / "broken.parquet").write_bytes(b"PAR1")
+    assert "not a readable table" in failure(capsys, "report", files / "broken.parquet")
+
+
+def test_both_directions_at_once_are_each_by_itself(files: Path, capsys) -> None:
+    banks = ["--query-bank", files / "bank_text.npy", "--gallery-bank", files / "bank_video.npy"]
+    common = ["-m", "dualis", "--truth", "diag", "--json"]
+    forward = ["--queries", files / "text.npy", "--gallery", files / "video.npy", *banks]
+    assert momentret("hubness", "normalise", *forward, *common, "--direction", "both", "-o", files / "both") == 0
+    found = json.loads(capsys.readouterr().out)
+    made = world(50, 320)
+    P2, R2 = made["bank_video"] @ made["text"].T, made["bank_text"] @ made["text"].T
+    expected = HubnessNormaliser(method="dualis").fit(P2, R2).transform(S.T.copy())
+    written = np.load(files / "both" / "gallery-to-query" / "normalised.npy")
+    np.testing.assert_allclose(written, expected, atol=1e-5)
+    for name, array in (("P2", P2), ("R2", R2)):
+        np.save(files / f"{name}.npy", array)
+    matrices = ["--query-bank", files / "P2.npy", "--gallery-bank", files / "R2.npy", "-o", files / "back"]
+    back = ["normalise", files / "S.npy", *matrices, *common, "--direction", "gallery-to-query"]
+    assert momentret("hubness", *back) == 0
+    assert json.loads(capsys.readouterr().out)["retrieval"] == found["gallery-to-query"]["retrieval"]
+
+
+def test_a_simulated_set_is_ready_to_be_normalised(tmp_path: Path, capsys) -> None:
+    assert momentret("hubness", "simulate", tmp_path / "set", "--size", "60", "--bank", "400") == 0
+    capsys.readouterr()
+    made = tmp_path / "set"
+    arguments = [made / "similarities.npy", "--query-bank", made / "query_bank.npy", "--truth", "diag", "--json"]
+    assert momentret("hubness", "normalise", *arguments, "-o", tmp_path / "out") == 0
+    found = json.loads(capsys.readouterr().out)["retrieval"]
+    assert found["normalised"]["R1"] > found["raw"]["R1"]
+    assert "did you mean 'clean'" in failure(capsys, "simulate", tmp_path / "x", "--world", "cleam")
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_index_is_a_gallery_of_clips(tmp_path: Path, capsys) -> None:
+    with build(tmp_path / "index", range(5)) as index:
+        clips = sum(len(index.clips(video.video_id)) for video in index.videos())
+    np.save(tmp_path / "q.npy", np.random.default_rng(0).normal(size=(20, 24)).astype(np.float32))
+    arguments = ["--queries", tmp_path / "q.npy", "--gallery", tmp_path / "index", "--json"]
+    assert momentret("hubness", "report", *arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["inputs"]["gallery"]["shape"] == [clips, 24]
+    assert ":" in report["hubness"]["raw"]["10"]["top_hubs"][0]["id"]
+
+
+@pytest.fixture
+def coloured(tmp_path: Path) -> Path:
+    """Return an index of films in one colour each, as the fake encoder sees them."""
+    from momentret.extract import ExtractConfig
+
+    encoder = load_encoder("fake")
+    settings = Recipe(encoder.fingerprint, ExtractConfig()).settings()
+    with CorpusIndex.create(tmp_path / "index", settings) as index:
+        for colour in ("red", "green", "blue", "black", "white"):
+            clips = encoder.encode_text([colour, f"a {colour} car", f"{colour} and grey"])
+            index.add(Video(colour, f"{colour}.mp4", colour, 6.0, 2.0), clips)
+    return tmp_path / "index"
+
+
+def test_an_index_gets_its_biases(coloured: Path, tmp_path: Path, capsys) -> None:
+    lines = [f"a red {noun}\n" for noun in ("bus", "hat", "door", "bike", "flag", "boat")] + ["a blue sea\n"]
+    (tmp_path / "train.txt").write_text("".join(lines) + "\n")
+    arguments = ["index", coloured, tmp_path / "train.txt", "--shrink", "1", "--json"]
+    assert momentret("hubness", *arguments) == 0
+    assert json.loads(capsys.readouterr().out)["bank"]["bank_queries"] == 7
+    with CorpusIndex.open(coloured) as index:
+        state = CorpusHubness.load(coloured / "hubness", index)
+        tokens = load_encoder("fake").encode_query("a red car").tokens
+        found = state.search(index, tokens, options=SearchOptions(exact=True))
+    assert found.certified
+    assert max(found.hits, key=lambda hit: hit.bias).hit.video.video_id == "red"
+    assert "exists already" in failure(capsys, *arguments)
+    assert momentret("hubness", *arguments, "--overwrite", "-m", "dis", "--exact") == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "word"), [(b"\n \n", "holds no queries"), (b"\xff\xfe", "not UTF-8"), (None, "No such file")]
+)
+def test_an_unusable_list_of_queries_is_refused(content, word: str, coloured: Path, tmp_path: Path, capsys) -> None:
+    if content is not None:
+        (tmp_path / "train.txt").write_bytes(content)
+    assert word in failure(capsys, "index", coloured, tmp_path / "train.txt")
+    assert not (coloured / "hubness").exists()
+
+
+def test_the_gallery_bank_makes_the_dual_methods(files: Path, capsys) -> None:
+    normalise(files, capsys, files / "S.npy", "--gallery-bank", files / "R.npy", "-m", "dualis", "--units", "std")
+    expected = HubnessNormaliser(method="dualis", units="std").fit(P, R).transform(S)
+    np.testing.assert_array_equal(np.load(files / "out" / "normalised.npy"), expected)
