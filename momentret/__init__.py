@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     from momentret.records import Annotation as Annotation
     from momentret.records import Moment as Moment
     from momentret.records import Prediction as Prediction
+    from momentret.search.answers import Answer as Answer
+    from momentret.search.engine import SearchEngine as SearchEngine
 
 _HOMES = {
     "Annotation": "records",
+    "Answer": "search.answers",
     "FeatureConfig": "features",
     "FeatureStore": "features",
     "Moment": "records",
     "MomentretError": "errors",
     "Prediction": "records",
     "Predictor": "predict",
+    "SearchEngine": "search.engine",
     "open_store": "features",
 }
 

@@ -88,6 +88,7 @@ from momentret.cli.evaluate import evaluate  # noqa: E402
 from momentret.cli.extract import extract  # noqa: E402
 from momentret.cli.predict import predict  # noqa: E402
 from momentret.cli.report import report  # noqa: E402
+from momentret.cli.search import find, search  # noqa: E402
 from momentret.cli.train import train  # noqa: E402
 
 app.add_typer(data.app, name="data")
@@ -101,3 +102,5 @@ app.add_typer(hubness.app, name="hubness")
 app.command("cut")(cut)
 app.add_typer(index.app, name="index")
 app.command("report")(report)
+app.command("search")(search)
+app.command("find")(find)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["amount_bar", "print_json", "print_table", "progress_bar"]
+__all__ = ["amount_bar", "one_line", "print_json", "print_table", "progress_bar"]
 
 T = TypeVar("T")
 
@@ -46,11 +46,11 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for i, column in enumerate(columns):
         table.add_column(escape(column), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(_one_line(str(cell))) for cell in row))
+        table.add_row(*(escape(one_line(str(cell))) for cell in row))
     Console(file=sys.stdout, soft_wrap=False, width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return `text` with everything that would break a table or a terminal escaped."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

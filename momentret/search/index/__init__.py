@@ -4,6 +4,7 @@ from momentret.search.index.corpus import CorpusIndex, IndexStats
 from momentret.search.index.errors import DamagedIndexError, IndexLockedError
 from momentret.search.index.filters import Changes, Filter, SeenFile, changes
 from momentret.search.index.hits import best_hits, by_rank
+from momentret.search.index.memory import MemoryCorpus
 from momentret.search.index.query import Hit, SearchOptions, SearchResult
 from momentret.search.index.settings import CorpusStats, IndexSettings, Video
 from momentret.search.index.store import can_begin
@@ -18,6 +19,7 @@ __all__ = [
     "IndexLockedError",
     "IndexSettings",
     "IndexStats",
+    "MemoryCorpus",
     "SearchOptions",
     "SearchResult",
     "SeenFile",

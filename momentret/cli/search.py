@@ -1,0 +1,239 @@
+"""`momentret search` and `momentret find`: ask an index, or a video, in words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from momentret.cli.console import one_line, print_json, print_table, progress_bar
+from momentret.cli.extraction import (
+    CORES,
+    Device,
+    MemoryLimit,
+    Precision,
+    Threads,
+    TimeLimit,
+    Workers,
+    choose_device,
+    watching,
+)
+
+if TYPE_CHECKING:
+    from momentret.search.answers import Answer
+    from momentret.search.engine import SearchEngine
+    from momentret.search.index import Filter, SearchOptions
+    from momentret.search.presence import Query
+
+__all__ = ["find", "search"]
+
+Top = Annotated[int, typer.Option(min=1, help="How many moments.")]
+PerVideo = Annotated[int, typer.Option(min=1, help="Moments of one video, at most.")]
+Overlap = Annotated[
+    float, typer.Option(min=0, max=1, help="Of two moments that overlap more, the better one is shown.")
+]
+Level = Annotated[str, typer.Option(help="moment, or video: whole videos.")]
+MinConfidence = Annotated[float, typer.Option(min=0, max=1, help="How sure it has to be there; below, it says so.")]
+Plus = Annotated[list[str] | None, typer.Option(help="Words to move the query towards; repeatable.")]
+Minus = Annotated[list[str] | None, typer.Option(help="Words to move the query away from; repeatable.")]
+Refine = Annotated[Path | None, typer.Option(help="A checkpoint that finds the borders of the moments anew.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a query; momentret cut reads it.")]
+
+
+def search(
+    index: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="QUERY...", help="What to look for, in words.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Look for what a picture shows.")] = None,
+    clip: Annotated[str | None, typer.Option(help="VIDEO@START-END: look for what a clip shows.")] = None,
+    plus: Plus = None,
+    minus: Minus = None,
+    top: Top = 10,
+    per_video: PerVideo = 3,
+    overlap: Overlap = 0.7,
+    level: Level = "moment",
+    min_confidence: MinConfidence = 0.5,
+    folder: Annotated[Path | None, typer.Option(help="Only videos in this folder or below.")] = None,
+    shortest: Annotated[float | None, typer.Option(help="Only videos of at least so many seconds.")] = None,
+    longest: Annotated[float | None, typer.Option(help="Only videos of at most so many seconds.")] = None,
+    after: Annotated[datetime | None, typer.Option(help="Only files changed at this time or later.")] = None,
+    before: Annotated[datetime | None, typer.Option(help="Only files changed before this time.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Score every moment of every video.")] = False,
+    certified: Annotated[
+        bool, typer.Option("--certified", help="Score all that could matter: exact, with a proof.")
+    ] = False,
+    hubness: Annotated[Path | None, typer.Option(help="State that corrects for videos that fit everything.")] = None,
+    refine: Refine = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Where the encoder's weights are now. Default: as indexed.")
+    ] = None,
+    threads: Threads = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    as_json: AsJson = False,
+) -> None:
+    """Find moments in an index, and say how sure it is that they are what was asked for.
+
+    Several queries are answered one after the other. Where nothing matches it says so, and shows the nearest moments.
+    """
+    _require_one_kind(words, image, clip)
+    where = _filter(folder, shortest, longest, after, before)
+    options = _options(top, per_video, overlap, level, "certified" if certified else exact, where)
+    with _opened(index, encoder, threads, device, precision) as engine:
+        _correct(engine, hubness)
+        _refine(engine, refine)
+        if image is not None or clip is not None:
+            asked = [engine.picture(image) if image is not None else engine.clip(str(clip))]
+        else:
+            asked = [engine.text(text) for text in words or ()]
+        queries = [engine.moved(query, plus or (), minus or ()) for query in asked]
+        _answer(engine, queries, options, min_confidence, as_json)
+
+
+def find(
+    words: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for, in words.")],
+    videos: Annotated[list[Path], typer.Argument(help="Video files, and folders with videos anywhere below.")],
+    encoder: Annotated[str, typer.Option(help="ARCHITECTURE/TAG or ARCHITECTURE/FILE, offline, or fake.")],
+    plus: Plus = None,
+    minus: Minus = None,
+    top: Top = 10,
+    per_video: PerVideo = 10,
+    overlap: Overlap = 0.7,
+    level: Level = "moment",
+    min_confidence: MinConfidence = 0.5,
+    clip_length: Annotated[float, typer.Option(help="Seconds per clip.")] = 2.0,
+    fps: Annotated[float | None, typer.Option(help="Frames per second to encode; default: one frame a clip.")] = None,
+    keyframes: Annotated[bool, typer.Option("--keyframes", help="Fast pass: decode keyframes only.")] = False,
+    decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
+    refine: Refine = None,
+    workers: Workers = max(CORES // 2, 1),
+    threads: Threads = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    time_limit: TimeLimit = 60.0,
+    memory_limit: MemoryLimit = 4096,
+    as_json: AsJson = False,
+) -> None:
+    """Find moments in videos without making an index: everything is decoded, scored as in an index, and forgotten."""
+    from momentret.encoders import load_encoder
+    from momentret.extract import ExtractConfig, find_videos
+    from momentret.search.engine import SearchEngine
+    from momentret.search.recipe import Recipe
+    from momentret.video import Limits
+
+    config = ExtractConfig(clip_length, fps, keyframes, decoder)
+    limits, options = Limits(time_limit, memory_limit << 20), _options(top, per_video, overlap, level, False, None)
+    model = load_encoder(encoder, device=choose_device(device, threads or max(CORES - workers, 1)), precision=precision)
+    recipe = Recipe(model.fingerprint, config)
+    with watching(find_videos(videos)) as (_, watch):
+        engine = SearchEngine.of_videos(
+            videos, model, recipe, progress=progress_bar, workers=workers, limits=limits, watch=watch
+        )
+    _refine(engine, refine)
+    _answer(engine, [engine.text(words, plus or (), minus or ())], options, min_confidence, as_json)
+
+
+def _require_one_kind(words: list[str] | None, image: Path | None, clip: str | None) -> None:
+    if sum(bool(kind) for kind in (words, image, clip)) != 1:
+        raise typer.BadParameter("ask in words, with --image or with --clip; words move a picture with --plus")
+
+
+@contextmanager
+def _opened(
+    folder: Path, encoder: str | None, threads: int | None, device: str, precision: str
+) -> Iterator[SearchEngine]:
+    """Open an index with its encoder; the fake one runs without torch, which would take a second to load."""
+    from momentret.search.engine import SearchEngine
+    from momentret.search.index import CorpusIndex
+    from momentret.search.recipe import Recipe
+
+    with CorpusIndex.open(folder) as index:
+        recipe = Recipe.of(index)
+        machine: dict[str, Any] = {}
+        if (encoder or recipe.fingerprint.name) != "fake":
+            machine = {"device": choose_device(device, threads or CORES), "precision": precision}
+        model = recipe.load_encoder(encoder, **machine)
+        yield SearchEngine(index, model, recipe, folder=folder, progress=progress_bar)
+
+
+def _filter(
+    folder: Path | None, shortest: float | None, longest: float | None, after: datetime | None, before: datetime | None
+) -> Filter:
+    from momentret.search.index import Filter
+
+    return Filter(
+        folder=None if folder is None else os.path.abspath(folder),  # noqa: PTH100  as in the index: links stay
+        shortest=shortest,
+        longest=longest,
+        after=None if after is None else after.timestamp(),
+        before=None if before is None else before.timestamp(),
+    )
+
+
+def _options(top: int, per_video: int, overlap: float, level: str, exact: Any, where: Filter | None) -> SearchOptions:
+    from momentret.search.index import Filter, SearchOptions
+
+    if level not in ("moment", "video"):
+        raise typer.BadParameter(f"level {level!r} is not moment or video")
+    return SearchOptions(
+        top=top,
+        per_video=per_video,
+        overlap=overlap,
+        level="video" if level == "video" else "moment",
+        exact=exact,
+        where=where or Filter(),
+    )
+
+
+def _correct(engine: SearchEngine, state: Path | None) -> None:
+    if state is None:
+        return
+    from momentret.search.hubness.corpus import CorpusHubness
+    from momentret.search.index import CorpusIndex
+
+    assert isinstance(engine.corpus, CorpusIndex)
+    engine.correct_with(CorpusHubness.load(state, engine.corpus))
+
+
+def _refine(engine: SearchEngine, checkpoint: Path | None) -> None:
+    if checkpoint is None:
+        return
+    from momentret.predict import Predictor
+    from momentret.search.refine import MomentRefiner
+
+    assert engine.recipe is not None
+    engine.refine = MomentRefiner(Predictor.load(checkpoint), engine.encoder, engine.recipe, engine.corpus.clips)
+
+
+def _answer(
+    engine: SearchEngine, queries: list[Query], options: SearchOptions, min_confidence: float, as_json: bool
+) -> None:
+    for query in queries:
+        answer = engine.search(query, options, min_confidence)
+        print_json(answer.to_row()) if as_json else _show(answer)
+
+
+def _show(answer: Answer) -> None:
+    if not answer.moments:
+        typer.echo(f"{one_line(answer.query)}: there are no videos to look at")
+        return
+    if answer.present:
+        title = f"{answer.query} (sure: {answer.presence:.0%})"
+    else:
+        title = f"Nothing here matches: {answer.query} (sure: {answer.presence:.0%}); the nearest moments:"
+    rows = [
+        (f"{_clock(m.start)} - {_clock(m.end)}", m.video_id, f"{m.score:.3f}", f"{m.confidence:.0%}", m.path)
+        for m in answer.moments
+    ]
+    print_table(one_line(title), ("time", "video", "score", "sure", "file"), rows)
+
+
+def _clock(seconds: float) -> str:
+    """Return a time as people write it: ``75.25`` -> ``01:15.3``, with hours where there are any."""
+    minutes, rest = divmod(round(max(seconds, 0.0), 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes:02d}:{rest:04.1f}"

@@ -1,0 +1,259 @@
+"""`SearchEngine`: ask an index, or videos in memory, and get an `Answer`: moments, how sure, curves.
+
+engine = SearchEngine.open(Path("films.index"))
+answer = engine.search("a dog catches a frisbee")
+
+One path for `momentret search` and `momentret find`: the same windows, the same scores, the same calibration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from momentret.encoders import Encoder
+from momentret.errors import DataError
+from momentret.progress import Progress, silent
+from momentret.search.answers import Answer, Curve, FoundMoment
+from momentret.search.chamfer import window_scores
+from momentret.search.extraction import extract_videos
+from momentret.search.index import CorpusIndex, Hit, MemoryCorpus, SearchOptions, Video
+from momentret.search.presence import Presence, Query
+from momentret.search.presence.background import Corpus
+from momentret.search.presence.fitting import Found
+from momentret.search.queries import combine, parse_clip, picture_query, text_query
+from momentret.search.recipe import Recipe
+
+__all__ = ["MIN_CONFIDENCE", "Correction", "Refiner", "SearchEngine"]
+
+MIN_CONFIDENCE = 0.5
+"""Presence from which an answer says that what was asked for is there: more likely than not."""
+Scored = tuple[Hit, float]
+"""A hit and the score that it is ranked by."""
+
+
+class Correction(Protocol):
+    """What changes scores, such as `momentret.search.hubness.CorpusHubness`."""
+
+    def search(
+        self,
+        index: Any,
+        tokens: np.ndarray,
+        sentence: np.ndarray | None = None,
+        options: SearchOptions | None = None,
+    ) -> Any:
+        """Return ``hits``, each with a ``hit`` and a ``score``."""
+        ...
+
+
+class Refiner(Protocol):
+    """What finds the borders of moments anew; `momentret.search.refine.MomentRefiner`."""
+
+    def __call__(self, query: Query, hits: Sequence[Hit]) -> list[Hit]:
+        """Return the same hits in the same order, with other borders where there are better ones."""
+        ...
+
+
+class SearchEngine:
+    """Answers queries about a corpus.
+
+    Args:
+        corpus: an index, or `MemoryCorpus`, open while the engine is used.
+        encoder: what made its vectors.
+        recipe: how they were made; None: clips of videos outside the corpus cannot be asked for.
+        correction: applied to the scores.
+        refine: applied to the best moments.
+        folder: of the index, where calibrations are kept; None: they are not.
+        progress: reports on what takes long the first time.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        encoder: Encoder,
+        recipe: Recipe | None = None,
+        *,
+        correction: Correction | None = None,
+        refine: Refiner | None = None,
+        folder: Path | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        self.corpus, self.encoder, self.recipe = corpus, encoder, recipe
+        self.refine, self.folder, self._progress = refine, folder, progress
+        self.correct_with(correction)
+
+    @classmethod
+    def open(
+        cls, folder: Path, encoder: str | None = None, *, progress: Progress = silent, **options: Any
+    ) -> SearchEngine:
+        """Open an index and load the encoder that it was made with.
+
+        Args:
+            folder: of the index.
+            encoder: where the weights are now, if they were moved.
+            progress: reports on what takes long the first time.
+            options: of `momentret.encoders.load_encoder`.
+
+        Raises:
+            DamagedIndexError: it is no index, or damaged.
+            MismatchError: the encoder has other weights.
+        """
+        index = CorpusIndex.open(folder)
+        try:
+            recipe = Recipe.of(index)
+            return cls(index, recipe.load_encoder(encoder, **options), recipe, folder=folder, progress=progress)
+        except BaseException:
+            index.close()
+            raise
+
+    @classmethod
+    def of_videos(
+        cls, paths: Sequence[Path], encoder: Encoder, recipe: Recipe, *, progress: Progress = silent, **options: Any
+    ) -> SearchEngine:
+        """Extract videos into memory, without an index.
+
+        Args:
+            paths: the files.
+            encoder: what makes the vectors.
+            recipe: of that encoder.
+            progress: reports on what takes long.
+            options: `workers`, `limits`, `watch` of `momentret.extract.extract`.
+
+        Raises:
+            DataError: none of them can be decoded.
+        """
+        corpus = MemoryCorpus(recipe.settings(), extract_videos(paths, encoder, recipe.config, **options))
+        return cls(corpus, encoder, recipe, progress=progress)
+
+    def correct_with(self, correction: Correction | None) -> None:
+        """Correct all scores from now on, those of background queries too."""
+        self.correction = correction
+        kept = self.folder if correction is None else None
+        self.presence = Presence(self.corpus, self.encoder, self._find_scores, kept, self._progress)
+
+    def close(self) -> None:
+        """Close the index."""
+        close = getattr(self.corpus, "close", None)
+        if close is not None:
+            close()
+
+    def __enter__(self) -> SearchEngine:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.close()
+
+    # asking
+
+    def text(self, text: str, plus: Sequence[str] = (), minus: Sequence[str] = ()) -> Query:
+        """Return a query in words, moved towards `plus` and away from `minus`."""
+        return self.moved(text_query(self.encoder, text), plus, minus)
+
+    def picture(self, path: Path) -> Query:
+        """Return a query by a picture."""
+        return picture_query(self.encoder, path)
+
+    def moved(self, query: Query, plus: Sequence[str] = (), minus: Sequence[str] = ()) -> Query:
+        """Return any query moved towards texts and away from others."""
+        towards, away = ([text_query(self.encoder, text) for text in texts] for texts in (plus, minus))
+        return combine(query, towards, away)
+
+    def clip(self, text: str) -> Query:
+        """Return a query by ``VIDEO@START-END``: the id or the file of an indexed video, or any other video file.
+
+        Raises:
+            DataError: there is no such video, it cannot be decoded, or is shorter.
+        """
+        name, start, end = parse_clip(text)
+        video = self._indexed(name)
+        if video is not None:
+            rows = self.corpus.clips(video.video_id)
+        else:
+            if self.recipe is None or not Path(name).exists():
+                raise DataError(f"{name!r} is neither a video of the index nor a file; check the name")
+            ((video, rows),) = extract_videos([Path(name)], self.encoder, self.recipe.config)
+        if start - video.start >= video.duration:
+            raise DataError(f"{name!r} is {video.duration:.1f} s long; the clip {text!r} lies beyond its end")
+        first, last = (
+            int((start - video.start) / video.clip_length),
+            int((end - video.start - 1e-6) / video.clip_length),
+        )
+        chosen = rows[min(max(first, 0), len(rows) - 1) : last + 1]
+        source = (video.video_id, start, end) if video.video_id in self.corpus else None
+        return Query(text, chosen, "picture", source)
+
+    def _indexed(self, name: str) -> Video | None:
+        if name in self.corpus:
+            return self.corpus.video(name)
+        path = str(Path(name).absolute())
+        return next((video for video in self.corpus.videos() if video.path == path), None)
+
+    def search(
+        self, query: Query | str, options: SearchOptions | None = None, min_confidence: float = MIN_CONFIDENCE
+    ) -> Answer:
+        """Find the moments that fit a query, and say how likely it is that they are what was asked for.
+
+        Args:
+            query: words, or what `text`, `picture` or `clip` made.
+            options: how to search.
+            min_confidence: presence in [0, 1] from which the answer is that it is there.
+        """
+        query = self.text(query) if isinstance(query, str) else query
+        options = options or SearchOptions()
+        hits = self._find(query, options)
+        confidences = self.presence.confidences(query, [(h.video.video_id, s) for h, s in hits], options).tolist()
+        found = [hit for hit, _ in hits]
+        if self.refine is not None and found:
+            found = self.refine(query, found)
+        scored = [(hit, score, sure) for hit, (_, score), sure in zip(found, hits, confidences, strict=True)]
+        return self._answer(query, scored, min_confidence)
+
+    def _answer(self, query: Query, found: Sequence[tuple[Hit, float, float]], min_confidence: float) -> Answer:
+        presence = max((confidence for _, _, confidence in found), default=0.0)
+        once: dict[tuple[str, float, float], tuple[Hit, float, float]] = {}
+        for one in found:  # two moments may have been given the same borders
+            once.setdefault((one[0].video.video_id, one[0].start, one[0].end), one)
+        moments = tuple(
+            FoundMoment(rank, h.video.video_id, h.video.path, h.video.duration, h.start, h.end, score, sure)
+            for rank, (h, score, sure) in enumerate(once.values(), start=1)
+        )
+        return Answer(
+            query=query.name,
+            index=None if self.folder is None else str(self.folder),
+            encoder=self.encoder.fingerprint.name,
+            presence=presence,
+            present=bool(moments) and presence >= min_confidence,
+            min_confidence=min_confidence,
+            moments=moments,
+            curves={hit.video.video_id: self.curve(query, hit.video) for hit, _, _ in found},
+        )
+
+    def curve(self, query: Query, video: Video) -> Curve:
+        """Return how well each clip of a video fits a query: its score as a window of its own, in [-2, 2]."""
+        product = query.tokens @ self.corpus.clips(video.video_id).T  # (T, L)
+        scores = window_scores(product, np.array([product.shape[1]]), (1,))[0]
+        return Curve(video.start, video.clip_length, tuple(scores.tolist()))
+
+    def _find_scores(self, query: Query, options: SearchOptions) -> Found:
+        return [(hit.video.video_id, score) for hit, score in self._find(query, options)]
+
+    def _find(self, query: Query, options: SearchOptions) -> list[Scored]:
+        """Return hits and scores, best first; what the query was taken from is no answer."""
+        wide = options if query.source is None else replace(options, top=options.top + options.per_video)
+        if self.correction is None:
+            hits = [(hit, hit.score) for hit in self.corpus.search(query.tokens, None, wide).hits]
+        else:
+            found = self.correction.search(self.corpus, query.tokens, None, wide).hits
+            hits = [(one.hit, float(one.score)) for one in found]
+        return [pair for pair in hits if not _is_source(pair[0], query)][: options.top]
+
+
+def _is_source(hit: Hit, query: Query) -> bool:
+    if query.source is None:
+        return False
+    name, start, end = query.source
+    return hit.video.video_id == name and hit.start < end and start < hit.end

@@ -1,0 +1,59 @@
+"""Videos -> clip vectors in memory, by the extraction that fills stores and indexes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from momentret.encoders import Encoder
+from momentret.errors import DataError
+from momentret.extract import ExtractConfig, Outcome, extract, find_videos
+from momentret.extract import Video as ToExtract
+from momentret.search.index import Video
+
+__all__ = ["extract_videos"]
+
+
+class _MemoryKeeper:
+    """Keeps rows in memory; a `momentret.extract.Keeper`."""
+
+    def __init__(self, clip_length: float) -> None:
+        self.clip_length = clip_length
+        self.found: dict[str, tuple[Video, np.ndarray]] = {}
+
+    def outcome(self, video: ToExtract) -> Outcome | None:
+        """Everything is to do."""
+        return None
+
+    def finish(self, video: ToExtract, outcome: Outcome, rows: np.ndarray | None = None) -> Outcome:
+        """Keep a video."""
+        if rows is not None:
+            path = os.path.abspath(video.path)  # noqa: PTH100  resolving would follow links
+            record = Video(video.video_id, path, "", outcome.duration, self.clip_length)
+            self.found[video.video_id] = record, rows
+        return outcome
+
+
+def extract_videos(
+    paths: Sequence[Path], encoder: Encoder, config: ExtractConfig, **options: Any
+) -> list[tuple[Video, np.ndarray]]:
+    """Return the records and clip vectors ``(L, D)`` of the videos that files and folders stand for.
+
+    Args:
+        paths: video files, and folders with videos anywhere below.
+        encoder: what makes the vectors.
+        config: what is taken from each video.
+        options: `workers`, `limits`, `watch` of `momentret.extract.extract`.
+
+    Raises:
+        DataError: none of them can be decoded; the message is the first one's.
+    """
+    keeper = _MemoryKeeper(config.clip_length)
+    outcomes = list(extract(find_videos(paths), encoder, config, keeper, **options))
+    if not keeper.found:
+        raise DataError(outcomes[0].error or "nothing was decoded")
+    return [keeper.found[name] for name in sorted(keeper.found)]

@@ -1,0 +1,152 @@
+"""Background queries, which tell what scores chance gives, and the traits of a query that chance depends on.
+
+For a text the background is a bank of sentences put together at random: their parts are things that are filmed, the
+whole hardly ever is, and that is what a query for something absent is like. For a picture it is clips of the corpus
+itself, each searched in all videos but its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from momentret.search.index import IndexSettings, SearchOptions, SearchResult, Video
+
+__all__ = ["Corpus", "Query", "Reference", "clip_bank", "phrase_bank", "reference_clips", "traits_of"]
+
+Kind = Literal["text", "picture"]
+
+
+def _items(text: str) -> list[str]:
+    return text.split(",")
+
+
+_SUBJECTS = _items("a man,a woman,a child,a dog,a horse,two people,a crowd,a chef,a nurse,a cat,a drummer,a farmer")
+_VERBS = _items("repairs,carries,paints,throws,washes,lifts,opens,films,eats,builds,kicks,cuts,hides,measures,sells")
+_THINGS = _items(
+    "a piano,a tent,a lobster,a wheelchair,a chandelier,a canoe,a telescope,a cactus,a drill,a wedding cake,a kite,"
+    "a violin,a tractor,a penguin,a chessboard,a ladder,a microscope,an anchor,a snowman,a parachute"
+)
+_LOOKS = _items("red,blue,green,yellow,wooden,tiny,broken,striped,golden,inflatable,frozen,transparent,antique,wet")
+_PLACES = _items(
+    "in a cave,on a roof,inside a submarine,at a petrol station,in a library,on a glacier,under a bridge,"
+    "in a courtroom,on a trampoline,in an operating theatre,at the top of a lighthouse,in a cornfield"
+)
+
+BANK = 64
+"""Background queries: enough to know the law of chance within a tenth, few enough to encode in seconds."""
+REFERENCE_VIDEOS = 256
+REFERENCE_CLIPS = 2048
+
+
+class Corpus(Protocol):
+    """What a search needs of an index, of videos in memory, or of a server."""
+
+    @property
+    def settings(self) -> IndexSettings: ...
+
+    def __len__(self) -> int: ...
+
+    def __contains__(self, video_id: str) -> bool: ...
+
+    def search(
+        self, tokens: np.ndarray, sentence: np.ndarray | None = None, options: SearchOptions | None = None
+    ) -> SearchResult: ...
+
+    def videos(self) -> Iterable[Video]: ...
+
+    def video(self, video_id: str) -> Video: ...
+
+    def clips(self, video_id: str) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is searched, as vectors."""
+
+    name: str
+    """What it is, for people."""
+    tokens: np.ndarray
+    """``(T, D)`` unit rows."""
+    kind: Kind = "text"
+    """Pictures lie nearer to clips than texts do, so they are compared with a background of their own."""
+    source: tuple[str, float, float] | None = None
+    """Video id, start and end in seconds of an indexed clip that is the query: not an answer to itself."""
+
+
+def phrase_bank(count: int = BANK, seed: int = 0) -> list[str]:
+    """Return sentences, from a thing to two clauses, put together at random; the same for the same seed."""
+    rng = np.random.default_rng(seed)
+
+    def one(words: list[str]) -> str:
+        return words[int(rng.integers(len(words)))]
+
+    def thing() -> str:
+        article, _, noun = one(_THINGS).partition(" ")
+        look = one(_LOOKS)
+        return f"{article} {noun}" if rng.random() < 0.5 else f"{'an' if look[0] in 'aeiou' else 'a'} {look} {noun}"
+
+    forms = (
+        thing,
+        lambda: f"{thing()} {one(_PLACES)}",
+        lambda: f"{one(_SUBJECTS)} {one(_VERBS)} {thing()}",
+        lambda: f"{one(_SUBJECTS)} {one(_VERBS)} {thing()} {one(_PLACES)}",
+        lambda: f"{one(_SUBJECTS)} {one(_VERBS)} {thing()}, then {one(_VERBS)} {thing()}",
+    )
+    return [forms[i % len(forms)]() for i in range(count)]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A sample of the corpus, which shows how a query scores where it does not belong."""
+
+    clips: np.ndarray
+    """``(R, D)``."""
+    owners: np.ndarray
+    """``(R,)``: the video id of each clip."""
+
+
+def reference_clips(corpus: Corpus) -> Reference:
+    """Return up to 2048 clips of up to 256 videos, evenly spread over the corpus; always the same."""
+    ids = [video.video_id for video in corpus.videos()]
+    chosen = ids[:: -(-len(ids) // REFERENCE_VIDEOS)] if ids else []
+    each = max(REFERENCE_CLIPS // max(len(chosen), 1), 1)
+    rows, owners = [np.empty((0, corpus.settings.dim), np.float32)], list[str]()
+    for name in chosen:
+        clips = corpus.clips(name)
+        some = clips[:: -(-len(clips) // each)]
+        rows.append(some)
+        owners += [name] * len(some)
+    return Reference(np.concatenate(rows), np.array(owners, dtype=object))
+
+
+def clip_bank(reference: Reference, length: int, count: int = BANK) -> list[Query]:
+    """Return queries of `length` neighbouring clips, evenly spread over the reference."""
+    starts = range(0, max(len(reference.clips) - length + 1, 0))
+    whole = [i for i in starts if reference.owners[i] == reference.owners[i + length - 1]]
+    chosen = whole[:: -(-len(whole) // count)] if whole else []
+    return [
+        Query("", reference.clips[i : i + length], "picture", (str(reference.owners[i]), -np.inf, np.inf))
+        for i in chosen
+    ]
+
+
+def traits_of(query: Query, reference: Reference, found_in: str | None) -> np.ndarray:
+    """Return what chance depends on ``(4,)``: the query's mean score on other videos and its spread, size, unity.
+
+    Args:
+        query: that was searched.
+        reference: clips of the corpus.
+        found_in: the video that holds the best moment; its clips are left out, since they may show what was asked for.
+    """
+    others = reference.clips[reference.owners != found_in]
+    level, spread = np.nan, np.nan
+    if len(others):
+        product = query.tokens @ others.T  # (T, R)
+        scores = product.mean(0) + product.max(0)
+        level, spread = float(scores.mean()), float(scores.std())
+    unity = float((query.tokens @ query.tokens.T).mean())
+    return np.array([level, spread, len(query.tokens) ** -0.5, unity])

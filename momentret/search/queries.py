@@ -1,0 +1,108 @@
+"""What can be asked: words, a picture, a clip of a video, and sums and differences of these."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from momentret.encoders import Encoder
+from momentret.errors import DataError
+from momentret.search.presence import Query
+
+__all__ = ["combine", "parse_clip", "picture_query", "text_query"]
+
+_SPENT = 1e-3  # length below which a sum of unit vectors says nothing
+_TIME = r"(?:(\d+):)?(?:(\d+):)?(\d+(?:\.\d*)?|\.\d+)"
+_CLIP = re.compile(rf"(?P<video>.+)@(?P<start>{_TIME})-(?P<end>{_TIME})", re.DOTALL)
+
+
+def text_query(encoder: Encoder, text: str) -> Query:
+    """Return the vectors of a text: itself, its clauses and its noun phrases.
+
+    Raises:
+        DataError: the text is empty.
+    """
+    return Query(" ".join(text.split()), encoder.encode_query(text).tokens)
+
+
+def picture_query(encoder: Encoder, path: Path) -> Query:
+    """Return the vector of a picture.
+
+    Raises:
+        DataError: the file is no picture.
+        OSError: it cannot be read.
+    """
+    return Query(str(path), encoder.encode_frames([_read_picture(path)]), "picture")
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    """Return the pixels ``(height, width, 3)`` of a picture, upright."""
+    from PIL import Image, ImageOps
+
+    content = path.open("rb")
+    with content, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(content) as picture:
+                return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        except Exception as error:  # a stranger's file makes the reader raise anything
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"{str(path)!r} cannot be read as a picture ({reason}); give a JPEG or PNG file") from error
+
+
+def parse_clip(text: str) -> tuple[str, float, float]:
+    """Return video, start and end in seconds of ``VIDEO@START-END``; times are seconds or ``mm:ss``.
+
+    Raises:
+        DataError: it is not of that form.
+
+    Example:
+        >>> parse_clip("film@home.mp4@1:05-1:12.5")
+        ('film@home.mp4', 65.0, 72.5)
+    """
+    match = _CLIP.fullmatch(text)
+    if match is None:
+        raise DataError(f"{text!r} names no clip; write VIDEO@START-END, such as film.mp4@1:05-1:12.5")
+    start, end = _seconds(match["start"]), _seconds(match["end"])
+    if not start < end:
+        raise DataError(f"the clip {text!r} ends before it starts; write VIDEO@START-END")
+    return match["video"], start, end
+
+
+def _seconds(text: str) -> float:
+    total = 0.0
+    for part in text.split(":"):
+        total = 60 * total + float(part)
+    return total
+
+
+def combine(query: Query, plus: Sequence[Query] = (), minus: Sequence[Query] = ()) -> Query:
+    """Return `query` moved towards some and away from others: each token plus and minus their mean directions.
+
+    Raises:
+        DataError: nothing is left, as of a query minus itself.
+    """
+    if not plus and not minus:
+        return query
+    shift = np.zeros(query.tokens.shape[1], np.float32)
+    for sign, others in ((1, plus), (-1, minus)):
+        for other in others:
+            shift += sign * _direction(other)
+    tokens = query.tokens + shift
+    length = np.linalg.norm(tokens, axis=1, keepdims=True)
+    left = length[:, 0] > _SPENT
+    name = query.name + "".join(f" + {other.name}" for other in plus) + "".join(f" - {other.name}" for other in minus)
+    if not left.any():
+        raise DataError(f"nothing is left of the query {name!r}; take less away")
+    return replace(query, name=name, tokens=(tokens[left] / length[left]).astype(np.float32))
+
+
+def _direction(query: Query) -> np.ndarray:
+    """Return the unit vector of a whole query: of a text its first token, which is the text itself."""
+    whole: np.ndarray = query.tokens[0] if query.kind == "text" else query.tokens.mean(0)
+    return whole / max(float(np.linalg.norm(whole)), 1e-12)
