@@ -18,12 +18,21 @@ from torch import Tensor
 
 from momentret.errors import ConfigError, FeatureError
 
-__all__ = ["Batch", "InputConfig", "collate", "l2_normalise", "prepare_text", "prepare_video", "to_device"]
+__all__ = [
+    "Batch",
+    "InputConfig",
+    "collate",
+    "l2_normalise",
+    "pad_spans",
+    "prepare_text",
+    "prepare_video",
+    "to_device",
+]
 
 Batch = dict[str, Any]
 """``video (B, L, D)``, ``video_mask (B, L)``, ``text (B, T, D)``, ``text_mask (B, T)`` True where valid,
-``duration (B,)`` seconds; for training also ``spans`` (a list of B tensors ``(n, 2)``), ``saliency_positive`` and
-``saliency_negative (B, P)`` clip indices."""
+``duration (B,)`` seconds; for training also ``spans (B, N, 2)`` with zeros behind each item's own, ``span_counts`` (B
+whole numbers), ``saliency_positive`` and ``saliency_negative (B, P)`` clip indices."""
 
 NORM_EPSILON = 1e-5  # added to the norm, not a floor: the reference's constant
 
@@ -119,11 +128,17 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
         "duration": torch.tensor([item["duration"] for item in items], dtype=torch.float32),
     }
     if "spans" in items[0]:
-        batch["spans"] = [item["spans"] for item in items]
+        batch["spans"], batch["span_counts"] = pad_spans([item["spans"] for item in items])
     for name in ("saliency_positive", "saliency_negative"):
         if name in items[0]:
             batch[name] = torch.tensor([item[name] for item in items])  # (B, P)
     return batch
+
+
+def pad_spans(spans: Sequence[Tensor]) -> tuple[Tensor, tuple[int, ...]]:
+    """Stack targets ``(n_i, 2)`` to ``(B, N, 2)`` with zeros behind, and return each ``n_i`` (0 is legal)."""
+    rows = [item.reshape(-1, 2) for item in spans]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), tuple(len(item) for item in rows)
 
 
 def _pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -134,13 +149,10 @@ def _pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return the batch with every tensor on `device`."""
+    """Return the batch with every tensor on `device`; counts stay where they are."""
     if device.type == "cpu":
         return batch
-    moved: Batch = {}
-    for name, value in batch.items():
-        if isinstance(value, Tensor):
-            moved[name] = value.to(device, non_blocking=True)
-        else:
-            moved[name] = [item.to(device, non_blocking=True) for item in value]
-    return moved
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for name, value in batch.items()
+    }

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from momentret.errors import ConfigError, FeatureError
-from momentret.inputs import InputConfig, collate, l2_normalise, prepare_text, prepare_video
+from momentret.inputs import InputConfig, collate, l2_normalise, pad_spans, prepare_text, prepare_video
 
 from .helpers import GOLDEN
 
@@ -80,3 +80,9 @@ def test_a_batch_is_padded_with_zeros_and_masked() -> None:
     assert batch["text_mask"].tolist() == [[True, False, False], [True] * 3]
     assert batch["video"][1, 2:].abs().sum() == 0
     assert batch["duration"].tolist() == [8.0, 4.0]
+
+
+def test_targets_are_padded_to_the_longest() -> None:
+    padded, counts = pad_spans([torch.ones(1, 2), torch.zeros(0), torch.full((3, 2), 2.0)])
+    assert counts == (1, 0, 3)
+    assert padded[:, :, 0].tolist() == [[1, 0, 0], [0, 0, 0], [2, 2, 2]]

@@ -1,5 +1,5 @@
 """One file per method; all follow one contract: ``forward(batch)``, ``compute_loss(outputs, batch)`` and
-``decode(outputs, batch)``.
+``decode(outputs, batch)``, and for what of the loss cannot be computed on a GPU ``assign(outputs, batch)``.
 
 `MODELS` is the table of methods: name -> (config dataclass, network).
 """

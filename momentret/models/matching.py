@@ -1,6 +1,6 @@
 """Bipartite matching of slots and targets: which prediction answers for which true moment.
 
-The only door to scipy. Costs are the model's business; this room pads targets and solves assignments.
+The only door to scipy. Costs are the model's business; this room solves assignments.
 """
 
 from __future__ import annotations
@@ -11,28 +11,20 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor, nn
+from torch import Tensor
 
 from momentret.errors import MomentretError
 
-__all__ = ["Matches", "match", "pad_targets"]
+__all__ = ["Matches", "match"]
 
 
 class Matches(NamedTuple):
-    """Matched pairs; pair m belongs to batch item ``items[m]`` in every layer."""
+    """For every layer and target the slot that answers for it; of one shape for all batches with as many targets."""
 
-    items: Tensor
-    """``(M,)`` long, increasing."""
     slots: Tensor
-    """``(K, M)`` long, increasing within an item."""
-    targets: Tensor
-    """``(K, M)`` long, position in the item's own target list."""
-
-
-def pad_targets(targets: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
-    """Stack targets ``(n_i, 2)`` to ``(B, N, 2)`` with zeros behind, and return each ``n_i`` (0 is legal)."""
-    rows = [target.reshape(-1, 2) for target in targets]
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True), [len(row) for row in rows]
+    """``(K, B, N)`` long; 0 where there is no match."""
+    matched: Tensor
+    """``(K, B, N)``, True where a target is matched; as many in every layer."""
 
 
 @torch.no_grad()
@@ -47,25 +39,18 @@ def match(cost: Tensor, counts: Sequence[int]) -> Matches:
         MomentretError: a cost is not finite: the model's outputs have blown up.
     """
     blocks = cost.float().cpu().numpy()
-    slots: list[list[np.ndarray]] = []
-    targets: list[list[np.ndarray]] = []
-    for layer in blocks:
-        try:
-            pairs = [linear_sum_assignment(block[:, :count]) for block, count in zip(layer, counts, strict=True)]
-        except ValueError as error:
-            raise MomentretError(
-                "model outputs are not finite, nothing can be matched; check the features for huge values or lower the "
-                "learning rate"
-            ) from error
-        slots.append([rows for rows, _ in pairs])
-        targets.append([columns for _, columns in pairs])
-    sizes = [len(rows) for rows in slots[0]]
-    return Matches(
-        items=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)).to(cost.device),
-        slots=_stack(slots).to(cost.device),
-        targets=_stack(targets).to(cost.device),
-    )
-
-
-def _stack(layers: list[list[np.ndarray]]) -> Tensor:
-    return torch.from_numpy(np.stack([np.concatenate(layer) for layer in layers]))
+    chosen = np.zeros(blocks.shape[:2] + blocks.shape[3:], dtype=np.int64)  # (K, B, N)
+    matched = np.zeros(chosen.shape, dtype=bool)
+    try:
+        for layer, items in enumerate(blocks):
+            for item, count in enumerate(counts):
+                slots, targets = linear_sum_assignment(items[item, :, :count])
+                chosen[layer, item, targets] = slots
+                matched[layer, item, targets] = True
+    except ValueError as error:
+        raise MomentretError(
+            "model outputs are not finite, nothing can be matched; check the features for huge values or lower the "
+            "learning rate"
+        ) from error
+    device = cost.device
+    return Matches(torch.from_numpy(chosen).to(device), torch.from_numpy(matched).to(device))

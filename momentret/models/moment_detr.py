@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from momentret.errors import ConfigError, MismatchError
 from momentret.inputs import Batch
 from momentret.models.layers import MLP, Dropout, InputProjection, MultiheadAttention, Packing, sine_positions
-from momentret.models.matching import Matches, match, pad_targets
+from momentret.models.matching import Matches, match
 from momentret.spans import generalised_iou, spans_to_windows
 
 __all__ = ["MomentDETR", "MomentDETRConfig"]
@@ -180,12 +180,12 @@ class MomentDETR(nn.Module):
 
         Args:
             outputs: of `forward`.
-            batch: with ``spans`` (B tensors ``(n, 2)``; n may be 0), ``saliency_positive`` and ``saliency_negative``
-                ``(B, P)`` clip indices.
+            batch: with ``spans (B, N, 2)``, ``span_counts``, ``saliency_positive`` and ``saliency_negative (B, P)``
+                clip indices; and, if it is known already, what `assign` returns.
         """
         outputs = {name: value.float() for name, value in outputs.items()}
-        targets, counts = pad_targets(batch["spans"])  # (B, N, 2)
-        matches = match(_matching_cost(outputs, targets, self.config), counts)
+        known = batch if "matched" in batch else self.assign(outputs, batch)
+        targets, matches = batch["spans"], Matches(known["matched_slots"], known["matched"])
         terms = {
             **_span_losses(outputs["spans"], targets, matches, self.config),
             "label": _label_loss(outputs["logits"], matches, self.config.background_weight),
@@ -203,6 +203,15 @@ class MomentDETR(nn.Module):
         losses["loss"] = torch.stack(list(losses.values())).sum()
         losses["class_error"] = _class_error(outputs["logits"][-1], matches)
         return losses
+
+    def assign(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return the part of the loss that is worked out off the device: who answers for whom, ``(K, B, N)``.
+
+        Returns:
+            ``matched_slots``, long, and ``matched``, bool, as in `Matches`.
+        """
+        cost = _matching_cost({name: value.float() for name, value in outputs.items()}, batch["spans"], self.config)
+        return dict(zip(("matched_slots", "matched"), match(cost, batch["span_counts"]), strict=True))
 
     def decode(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return ``windows (B, S, 2)`` in seconds, ``scores (B, S)`` in [0, 1] and ``saliency (B, L)``, in slot order.
@@ -246,29 +255,44 @@ def _pick(probabilities: Tensor, clips: Tensor) -> Tensor:
 
 
 def _matched(values: Tensor, matches: Matches) -> Tensor:
-    """Return the rows ``(K, M, D)`` of the matched slots of ``(K, B, S, D)``."""
-    layers = torch.arange(len(values), device=values.device)[:, None]
-    return values[layers, matches.items, matches.slots]
+    """Return the rows ``(K, B, N, D)`` that answer for each target, of ``(K, B, S, D)``."""
+    return values.gather(2, matches.slots[..., None].expand(-1, -1, -1, values.shape[-1]))
+
+
+def _marked(matches: Matches, slots: int) -> Tensor:
+    """Return ``(K, B, S)``, True at matched slots."""
+    places = matches.slots.masked_fill(~matches.matched, slots)  # one slot more takes what is not matched
+    marks = matches.matched.new_zeros((*places.shape[:2], slots + 1))
+    return marks.scatter(2, places, value=True)[..., :slots]
+
+
+def _sum_matched(values: Tensor, matches: Matches) -> Tensor:
+    """Return ``(K,)``: the sum of ``(K, B, N)`` where there is a match."""
+    return values.masked_fill(~matches.matched, 0).sum((1, 2))
 
 
 def _span_losses(spans: Tensor, targets: Tensor, matches: Matches, config: MomentDETRConfig) -> dict[str, Tensor]:
     """Return the span and generalised IoU losses ``(K,)``, means over matched pairs (0 if there are none)."""
-    found, true = _matched(spans, matches), targets[matches.items, matches.targets]  # (K, M, ·), (K, M, 2)
-    pairs = max(1, true.shape[1])
+    found, true = _matched(spans, matches), targets.expand(len(spans), -1, -1, -1)  # (K, B, N, ·), (K, B, N, 2)
+    pairs = matches.matched[0].sum().clamp(min=1)
     if config.span_loss == "ce":
-        logits = found.unflatten(-1, (2, -1))  # (K, M, 2, max_clips)
-        errors = F.cross_entropy(logits.flatten(0, 2), true.flatten(), reduction="none").view(true.shape)
-        return {"span": errors.sum((1, 2)) / (2 * pairs), "giou": errors.new_zeros(len(errors))}
-    overlap = generalised_iou(spans_to_windows(found)[:, :, None], spans_to_windows(true)[:, :, None])[..., 0, 0]
-    return {"span": (found - true).abs().sum((1, 2)) / (2 * pairs), "giou": (1 - overlap).sum(1) / pairs}
+        logits = found.unflatten(-1, (2, -1))  # (K, B, N, 2, max_clips)
+        errors = F.cross_entropy(logits.flatten(0, 3), true.flatten(), reduction="none").view(true.shape)
+        return {"span": _sum_matched(errors.sum(-1), matches) / (2 * pairs), "giou": errors.new_zeros(len(errors))}
+    overlap = generalised_iou(spans_to_windows(found)[..., None, :], spans_to_windows(true)[..., None, :])[..., 0, 0]
+    distance = (found - true).abs().sum(-1)  # (K, B, N)
+    return {
+        "span": _sum_matched(distance, matches) / (2 * pairs),
+        "giou": _sum_matched(1 - overlap, matches) / pairs,
+    }
 
 
 def _label_loss(logits: Tensor, matches: Matches, background_weight: float) -> Tensor:
     """Return the weighted cross-entropy ``(K,)``: a plain mean over all slots, not divided by the sum of weights."""
-    labels = torch.full(logits.shape[:3], BACKGROUND, device=logits.device)
-    labels[torch.arange(len(logits), device=logits.device)[:, None], matches.items, matches.slots] = FOREGROUND
+    foreground = _marked(matches, logits.shape[2])  # (K, B, S)
+    labels = torch.where(foreground, FOREGROUND, BACKGROUND)
     errors = F.cross_entropy(logits.flatten(0, 2), labels.flatten(), reduction="none").view(labels.shape)
-    return torch.where(labels == FOREGROUND, errors, background_weight * errors).mean((1, 2))
+    return torch.where(foreground, errors, background_weight * errors).mean((1, 2))
 
 
 def _contrastive_loss(outputs: dict[str, Tensor], matches: Matches, temperature: float) -> Tensor:
@@ -278,10 +302,9 @@ def _contrastive_loss(outputs: dict[str, Tensor], matches: Matches, temperature:
     """
     words = outputs["text_embedding"].sum(1)  # (B, C)
     similarity = torch.einsum("kbsc,bc->kbs", outputs["slot_embedding"], words) / temperature
-    positive = torch.zeros_like(similarity)
-    positive[torch.arange(len(similarity), device=words.device)[:, None], matches.items, matches.slots] = 1
+    positive = _marked(matches, similarity.shape[2])
     counts = positive.sum(-1)  # (K, B)
-    pulled = (positive * similarity).sum(-1) / counts.clamp(min=1)
+    pulled = similarity.masked_fill(~positive, 0).sum(-1) / counts.clamp(min=1)
     return ((counts > 0) * (similarity.logsumexp(-1) - pulled)).mean(1)
 
 
@@ -294,8 +317,9 @@ def _saliency_loss(saliency: Tensor, batch: Batch, margin: float) -> Tensor:
 @torch.no_grad()
 def _class_error(logits: Tensor, matches: Matches) -> Tensor:
     """Return the percentage of matched slots of the last layer that are called background."""
-    found = _matched(logits[None], Matches(matches.items, matches.slots[-1:], matches.targets[-1:]))
-    return 100 * (found.argmax(-1) != FOREGROUND).float().sum() / max(1, found.shape[1])
+    last = Matches(*(part[-1:] for part in matches))
+    wrong = _matched(logits[None], last).argmax(-1) != FOREGROUND  # (1, B, N)
+    return 100 * (wrong & last.matched).sum() / last.matched.sum().clamp(min=1)
 
 
 def _decode_clip_logits(logits: Tensor, mask: Tensor) -> Tensor:

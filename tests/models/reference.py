@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from momentret.inputs import pad_spans
 from momentret.models.moment_detr import MomentDETR, MomentDETRConfig
 
 from ..helpers import GOLDEN
@@ -106,14 +107,15 @@ def recipe_weights(model: MomentDETR, seed: int) -> dict[str, Tensor]:
 
 def _batch(values: dict[str, np.ndarray]) -> dict[str, Any]:
     tensors = {key: torch.from_numpy(value) for key, value in values.items() if key.startswith(("in/", "tgt/"))}
-    size = len(tensors["in/src_vid"])
+    spans, counts = pad_spans([tensors[f"tgt/spans.{i}"] for i in range(len(tensors["in/src_vid"]))])
     return {
         "video": tensors["in/src_vid"],
         "video_mask": tensors["in/src_vid_mask"].bool(),
         "text": tensors["in/src_txt"],
         "text_mask": tensors["in/src_txt_mask"].bool(),
         "duration": 2 * tensors["in/src_vid_mask"].sum(1),
-        "spans": [tensors[f"tgt/spans.{i}"] for i in range(size)],
+        "spans": spans,
+        "span_counts": counts,
         "saliency_positive": tensors["tgt/saliency_pos_labels"],
         "saliency_negative": tensors["tgt/saliency_neg_labels"],
     }

@@ -23,7 +23,7 @@ def ce_items() -> list[dict[str, Any]]:
 
 def test_the_label_loss_by_hand() -> None:
     # two slots with equal logits: each costs ln 2; the unmatched one counts a tenth, the mean is over both
-    matches = Matches(torch.tensor([0]), torch.tensor([[1]]), torch.tensor([[0]]))
+    matches = Matches(torch.tensor([[[1]]]), torch.tensor([[[True]]]))
     loss = _label_loss(torch.zeros(1, 1, 2, 2), matches, background_weight=0.1)
     assert_close(loss, torch.tensor([1.1 / 2]) * torch.tensor(2.0).log())
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from momentret.models.matching import match, pad_targets
-from momentret.models.moment_detr import MomentDETR, MomentDETRConfig, _matching_cost
+from momentret.models.moment_detr import MomentDETR, MomentDETRConfig
 
 from ..helpers import GOLDEN
 from .reference import CASES, DOCUMENT, load_case
@@ -52,15 +51,14 @@ def test_outputs_equal_the_reference(name: str) -> None:
 @every_case
 def test_matches_equal_the_reference(name: str) -> None:
     case = load_case(name)
-    targets, counts = pad_targets(case.batch["spans"])
-    matches = match(_matching_cost(case.model(case.batch), targets, case.model.config), counts)
-    last = len(matches.slots) - 1
+    matches = case.model.assign(case.model(case.batch), case.batch)
+    last = len(matches["matched"]) - 1
     for layer in range(last + 1):
         prefix = "match/" if layer == last else f"match/aux{layer}."
-        for item in range(len(counts)):
-            own = matches.items == item
-            assert_close(matches.slots[layer, own], case.expected(f"{prefix}{item}.pred"))
-            assert_close(matches.targets[layer, own], case.expected(f"{prefix}{item}.tgt"))
+        for item in range(len(case.batch["span_counts"])):
+            targets = case.expected(f"{prefix}{item}.tgt")
+            assert matches["matched"][layer, item].sum() == len(targets)
+            assert_close(matches["matched_slots"][layer, item, targets], case.expected(f"{prefix}{item}.pred"))
 
 
 @every_case
