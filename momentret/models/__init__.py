@@ -1,5 +1,6 @@
-"""One file per method; all follow one contract: ``forward(batch)``, ``compute_loss(outputs, batch)`` and
-``decode(outputs, batch)``, and for what of the loss cannot be computed on a GPU ``assign(outputs, batch)``.
+"""One file per method; all follow one contract: ``forward(batch)``, ``compute_loss(outputs, batch)``,
+``decode(outputs, batch)``, and ``assign(outputs, batch)`` for what of the loss cannot be computed on a GPU.
+`pads_freely` says whether the losses of a batch stay the same however far it is padded.
 
 `MODELS` is the table of methods: name -> (config dataclass, network).
 """

@@ -140,6 +140,7 @@ class MomentDETR(nn.Module):
             self.contrastive_align_projection_txt = nn.Linear(dim, config.contrastive_dim)
             self.contrastive_align_projection_vid = nn.Linear(dim, config.contrastive_dim)
         self.saliency_proj = nn.Linear(dim, 1)
+        self.pads_freely = not config.contrastive  # the contrastive loss looks at padded words as well
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return what the network says about each query.
@@ -386,7 +387,7 @@ class _Encoder(nn.Module):
         layer = _EncoderLayer(config)
         self.layers = nn.ModuleList(deepcopy(layer) for _ in range(config.encoder_layers))
         self.norm = nn.LayerNorm(config.hidden_dim) if config.pre_norm else None
-        self.packs = not config.contrastive  # the contrastive loss looks at padded words as well
+        self.packs = not config.contrastive
 
     def forward(self, rows: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         packing = Packing(mask) if self.training and self.packs and rows.device.type == "cpu" else None

@@ -81,14 +81,16 @@ class MomentData(LightningDataModule):
         )
 
     def _loader(self, examples: Examples, sampler: EpochSampler, size: int) -> DataLoader[dict[str, object]]:
+        on_gpu = self.config.on_gpu
+        workers = self.config.workers if self.config.workers is not None else 4 * on_gpu
         return DataLoader(
             examples,
             batch_size=size,
             sampler=sampler,
             collate_fn=collate,
-            num_workers=self.config.workers,
-            persistent_workers=self.config.workers > 0,
-            pin_memory=self.config.device == "cuda",
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=on_gpu,
         )
 
 

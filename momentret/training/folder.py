@@ -28,6 +28,7 @@ from momentret.predict import Predictor
 from momentret.records import Annotation, Prediction, write_predictions
 from momentret.training.config import RunConfig
 from momentret.training.data import MomentData
+from momentret.training.module import MomentModule
 
 __all__ = ["ResumeIO", "RunFolder", "report_split"]
 
@@ -89,16 +90,13 @@ class RunFolder(Callback):
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, MomentModule)
         epoch = trainer.current_epoch + 1
-        losses = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
-        if self._metrics:
-            losses |= {
-                name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")
-            }
+        losses = pl_module.mean_losses("train") | pl_module.mean_losses("val")
         self.history.append({"epoch": epoch, **losses, **self._metrics})
         if trainer.loggers:
             for logger in trainer.loggers:
-                logger.log_metrics(self._metrics, step=epoch)
+                logger.log_metrics({**losses, **self._metrics}, step=epoch)
         self._metrics = {}
         self._write_history()
         keep = self.run.train.keep_every

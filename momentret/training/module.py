@@ -1,7 +1,8 @@
-"""The LightningModule: it calls the model's contract, logs and steps; nothing is computed here."""
+"""The LightningModule: it calls the model's contract, adds up losses and steps; nothing is computed here."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from momentret.inputs import Batch
 from momentret.training.config import TrainConfig
+from momentret.training.graphs import BatchShape, GraphedLosses
 
 __all__ = ["MomentModule", "seed_epoch"]
 
@@ -20,29 +22,67 @@ def seed_epoch(seed: int, epoch: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> 1))
 
 
-class MomentModule(LightningModule):
-    """Trains any model of `momentret.models.MODELS`."""
+class _Mean:
+    """Adds up losses where they are, so that no step waits for a device."""
 
-    def __init__(self, model: torch.nn.Module, config: TrainConfig) -> None:
+    def __init__(self) -> None:
+        self.names, self.sums, self.steps = tuple[str, ...](), torch.zeros(()), 0
+
+    @torch.no_grad()
+    def add(self, losses: dict[str, Tensor]) -> None:
+        values = torch.stack(list(losses.values())).double()
+        self.sums = self.sums + values if self.steps else values
+        self.names, self.steps = tuple(losses), self.steps + 1
+
+    def values(self) -> dict[str, float]:
+        return dict(zip(self.names, (self.sums / max(1, self.steps)).tolist(), strict=True)) if self.steps else {}
+
+
+class MomentModule(LightningModule):
+    """Trains any model of `momentret.models.MODELS`.
+
+    Args:
+        model: follows the contract of `momentret.models`.
+        config: how it is trained.
+        shape: of a full batch, if it has one; a GPU then replays a recorded step.
+    """
+
+    def __init__(self, model: torch.nn.Module, config: TrainConfig, shape: BatchShape | None = None) -> None:
         super().__init__()
-        self.model, self.config = model, config
+        self.model, self.config, self.shape = model, config, shape
+        self._graphed: Callable[[Batch], dict[str, Tensor]] = self._losses
+        self._running: dict[str, _Mean] = {}
+
+    def on_fit_start(self) -> None:
+        if self.shape is not None and self.device.type == "cuda" and self.config.cuda_graphs and self.model.pads_freely:
+            precision = torch.bfloat16 if self.config.precision == "bf16-mixed" else None
+            self._graphed = GraphedLosses(self.model, self.shape, precision)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if batch_idx == 0:  # not at the epoch's start: making a loader draws a random number in between
             seed_epoch(self.config.seed, self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._losses(batch, "train")["loss"]
+        return self._add("train", self._graphed(batch))["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._losses(batch, "val")
+        self._add("val", self._losses(batch))
 
-    def _losses(self, batch: Batch, stage: str) -> dict[str, Tensor]:
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = self.model.compute_loss(self.model(batch), batch)
-        # batch_size=1: every step counts the same in an epoch's mean, as in the reference's logs
-        logged = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
         return losses
+
+    def _add(self, stage: str, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        self._running.setdefault(stage, _Mean()).add(losses)
+        return losses
+
+    def mean_losses(self, stage: str) -> dict[str, float]:
+        """Return the mean of each loss over the steps since the last call, as ``<stage>/<loss>``; empty without steps.
+
+        Every step counts the same, as in the reference's logs.
+        """
+        means = self._running.pop(stage, _Mean()).values()
+        return {f"{stage}/{name}": value for name, value in means.items()}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip by the whole norm; Lightning's own way refuses fused optimisers in mixed precision."""

@@ -25,6 +25,7 @@ from momentret.records import write_predictions
 from momentret.training.config import RunConfig
 from momentret.training.data import MomentData
 from momentret.training.folder import ResumeIO, RunFolder, report_split
+from momentret.training.graphs import BatchShape
 from momentret.training.module import MomentModule, seed_epoch
 
 __all__ = ["train"]
@@ -32,7 +33,7 @@ __all__ = ["train"]
 log = logging.getLogger(__name__)
 
 # what a resumed run may change without becoming another run
-FREE_ON_RESUME = ("output:", "epochs:", "workers:", "loggers:", "device:")
+FREE_ON_RESUME = ("output:", "epochs:", "workers:", "loggers:", "device:", "cuda_graphs:")
 
 
 def train(run: RunConfig, *, resume: bool = False, overwrite: bool = False, progress: Progress = silent) -> Path:
@@ -54,7 +55,7 @@ def train(run: RunConfig, *, resume: bool = False, overwrite: bool = False, prog
     data.setup()  # before anything is written: bad data leaves no folder behind
     run = sized(run, data)
     _prepare_folder(run, resume, overwrite)
-    module = MomentModule(_new_model(run), run.train)
+    module = MomentModule(_new_model(run), run.train, full_shape(run))
     folder = RunFolder(run, data)
     state = run.output / "resume.ckpt" if resume else None
     with warnings.catch_warnings():
@@ -72,6 +73,14 @@ def sized(run: RunConfig, data: MomentData) -> RunConfig:
         raise ConfigError("data.features.text is not given; the model needs the queries' token features")
     video_dim = run.data.inputs.video_dim([source.dimension for source in manifest.video])
     return replace(run, model=replace(run.model, video_dim=video_dim, text_dim=manifest.text.dimension))
+
+
+def full_shape(run: RunConfig) -> BatchShape | None:
+    """Return the shape that every full batch can be padded to; None if the recipe sets no limits."""
+    inputs, windows = run.data.inputs, run.data.targets.max_windows
+    if inputs.max_clips is None or inputs.max_words is None or windows is None:
+        return None
+    return BatchShape(run.train.batch_size, inputs.max_clips, inputs.max_words, windows)
 
 
 def _prepare_folder(run: RunConfig, resume: bool, overwrite: bool) -> None:
