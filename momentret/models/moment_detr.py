@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from momentret.errors import ConfigError, MismatchError
 from momentret.inputs import Batch
-from momentret.models.layers import MLP, Dropout, InputProjection, MultiheadAttention, Packing, sine_positions
+from momentret.models.layers import MLP, Dropout, Group, InputProjection, MultiheadAttention, Packing, sine_positions
 from momentret.models.matching import Matches, match
 from momentret.spans import generalised_iou, spans_to_windows
 
@@ -394,7 +394,7 @@ class _Encoder(nn.Module):
         if packing:
             rows, positions = packing.pack(rows), packing.pack(positions)
         for layer in self.layers:
-            rows = layer(rows, positions, packing.lengths if packing else mask)
+            rows = layer(rows, positions, packing.groups if packing else mask)
         rows = rows if self.norm is None else self.norm(rows)
         return packing.unpack(rows) if packing else rows
 
@@ -431,7 +431,7 @@ class _EncoderLayer(_FeedForward):
         self.self_attn = MultiheadAttention(config.hidden_dim, config.heads, config.dropout)
         self.norm1, self.norm2 = nn.LayerNorm(config.hidden_dim), nn.LayerNorm(config.hidden_dim)
 
-    def forward(self, rows: Tensor, positions: Tensor, valid: Tensor | list[int]) -> Tensor:
+    def forward(self, rows: Tensor, positions: Tensor, valid: Tensor | list[Group]) -> Tensor:
         value = self.before(self.norm1, rows)
         query = value + positions
         if isinstance(valid, list):

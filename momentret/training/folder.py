@@ -97,8 +97,10 @@ class RunFolder(Callback):
         if trainer.loggers:
             for logger in trainer.loggers:
                 logger.log_metrics({**losses, **self._metrics}, step=epoch)
-        self._metrics = {}
         self._write_history()
+        if self._metrics:  # drawing takes as long as an epoch on a GPU
+            self._draw()
+        self._metrics = {}
         keep = self.run.train.keep_every
         if keep is not None and epoch % keep == 0:
             self._save(self.folder / f"epoch_{epoch:04d}.safetensors", epoch, pl_module)
@@ -138,7 +140,10 @@ class RunFolder(Callback):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.history)
-        curves = {name: [(int(row["epoch"]), row[name]) for row in self.history if name in row] for name in columns[1:]}
+
+    def _draw(self) -> None:
+        columns = dict.fromkeys(name for row in self.history for name in row if name != "epoch")
+        curves = {name: [(int(row["epoch"]), row[name]) for row in self.history if name in row] for name in columns}
         losses = {name: curve for name, curve in curves.items() if name in ("train/loss", "val/loss")}
         metrics = {name: curves[name] for name in DRAWN if name in curves}
         title = f"{self.run.model_name} on {self.run.data.dataset}"

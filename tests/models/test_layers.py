@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from momentret.models.layers import MLP, Dropout, MultiheadAttention, Packing, dropout, sine_positions
+from momentret.models.layers import (
+    GROUP_ITEMS,
+    MLP,
+    Dropout,
+    Group,
+    MultiheadAttention,
+    Packing,
+    dropout,
+    sine_positions,
+)
 
 
 def mask_of(*lengths: int) -> Tensor:
@@ -35,17 +44,23 @@ def test_attention_equals_torch(method: str) -> None:
 
 def test_packed_self_attention_equals_padded() -> None:
     ours, _ = attention_pair()
-    query, value, mask = torch.randn(3, 6, 8), torch.randn(3, 6, 8), mask_of(6, 2, 4)
+    query, value, mask = torch.randn(4, 6, 8), torch.randn(4, 6, 8), mask_of(6, 2, 4, 2)
     packing = Packing(mask)
-    packed = ours.forward_packed(packing.pack(query), packing.pack(value), packing.lengths)
+    packed = ours.forward_packed(packing.pack(query), packing.pack(value), packing.groups)
     assert_close(packed, packing.pack(ours(query, query, value, mask)))
 
 
 def test_packed_items_do_not_see_each_other() -> None:
     ours, _ = attention_pair()
-    rows = torch.randn(7, 8)
-    together = ours.forward_packed(rows, rows, [3, 4])
-    assert_close(together[:3], ours.forward_packed(rows[:3], rows[:3], [3]))
+    rows = torch.randn(10, 8)
+    together = ours.forward_packed(rows, rows, [Group(2, 3), Group(1, 4)])
+    assert_close(together[:3], ours.forward_packed(rows[:3], rows[:3], [Group(1, 3)]))
+
+
+def test_packed_items_of_one_length_are_neighbours() -> None:
+    assert Packing(mask_of(4, 2, 4, 1, 2)).groups == [Group(1, 1), Group(2, 2), Group(2, 4)]
+    many = Packing(mask_of(*[3] * (GROUP_ITEMS + 2)))
+    assert many.groups == [Group(GROUP_ITEMS, 3), Group(2, 3)]
 
 
 def test_dropped_attention_weights_keep_the_mean() -> None:
