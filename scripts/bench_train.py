@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Training speed beside the official Moment-DETR script: CPU-seconds a step, data loading included, one thread.
+"""Training speed beside the official Moment-DETR script: seconds a step, data loading included, one thread.
 
     scripts/bench_train.py --reference CHECKOUT --reference-python PYTHON \
-        --annotations highlight_train_release.jsonl --features FEATURES [--steps 40] [--rounds 3]
+        --annotations highlight_train_release.jsonl --features FEATURES [--device cuda] [--steps 40] [--rounds 3]
 
 Each round runs every side in a process of its own, one after the other: the official code, ours in float32 from the
 same npz folder, ours from a packed copy of it, ours in bfloat16 mixed precision. The first steps of each are warm-up.
 Reported are medians over the rounds, ratios to the official code, and how far the arithmetic is from the machine's
-matrix-product speed.
+matrix-product speed. On a CPU the measure is CPU-seconds; with ``--device cuda`` it is time on the clock, and recorded
+steps (CUDA graphs) stand beside launched ones.
 """
 
 from __future__ import annotations
@@ -20,15 +21,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 WARM_UP = 5
 GFLOP_PER_STEP = 32  # matrix products of one float32 step at batch 32, 75 clips and 20 words
 SIDES = {
-    "official float32, npz": ("official", "npz", "32-true"),
-    "ours float32, npz": ("ours", "npz", "32-true"),
-    "ours float32, packed": ("ours", "packed", "32-true"),
-    "ours bf16-mixed, packed": ("ours", "packed", "bf16-mixed"),
+    "cpu": {
+        "official float32, npz": ("official", "npz", "32-true"),
+        "ours float32, npz": ("ours", "npz", "32-true"),
+        "ours float32, packed": ("ours", "packed", "32-true"),
+        "ours bf16-mixed, packed": ("ours", "packed", "bf16-mixed"),
+    },
+    "cuda": {
+        "official float32, npz": ("official", "npz", "32-true"),
+        "ours float32, launched": ("launched", "packed", "32-true"),
+        "ours float32": ("ours", "packed", "32-true"),
+        "ours bf16-mixed": ("ours", "packed", "bf16-mixed"),
+    },
 }
 
 
@@ -38,6 +48,7 @@ def main() -> None:
     parser.add_argument("--reference-python", default=sys.executable, help="an interpreter that can run it")
     parser.add_argument("--annotations", type=Path, required=True, help="QVHighlights training annotations")
     parser.add_argument("--features", type=Path, required=True, help="holds clip_features and clip_text_features")
+    parser.add_argument("--device", choices=SIDES, default="cpu")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
@@ -45,7 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.worker:
         side, store, precision = options.worker
-        print(json.dumps(run_official(options) if side == "official" else run_ours(options, store, precision)))
+        print(json.dumps(run_official(options) if side == "official" else run_ours(options, side, store, precision)))
         return
     with tempfile.TemporaryDirectory() as folder:
         packed = Path(folder) / "packed"
@@ -66,18 +77,20 @@ def main() -> None:
     if options.json:
         print(json.dumps(results, indent=2))
     else:
-        show(results)
+        show(results, "cpu_s" if options.device == "cpu" else "wall_s")
 
 
 def measure(options: argparse.Namespace, packed: Path) -> dict[str, dict[str, float]]:
     """Run all sides in turn and return the median of each figure."""
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in SIDES}
+    sides = SIDES[options.device]
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for number in range(options.rounds):
-        for name, (side, store, precision) in SIDES.items():
+        for name, (side, store, precision) in sides.items():
             features = packed if store == "packed" else options.features
             python = options.reference_python if side == "official" else sys.executable
             command = [python, __file__, "--reference", options.reference, "--annotations", options.annotations]
-            command += ["--features", features, "--steps", options.steps, "--worker", side, store, precision]
+            command += ["--features", features, "--device", options.device, "--steps", options.steps]
+            command += ["--worker", side, store, precision]
             threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
             done = subprocess.run(
                 list(map(str, command)), env={**os.environ, **threads}, capture_output=True, text=True
@@ -85,20 +98,25 @@ def measure(options: argparse.Namespace, packed: Path) -> dict[str, dict[str, fl
             if done.returncode:
                 sys.exit(done.stderr)
             runs[name].append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"round {number + 1}: {name}: {runs[name][-1]['cpu_s']:.3f} CPU-s a step", file=sys.stderr)
+            last = runs[name][-1]
+            print(
+                f"round {number + 1}: {name}: {last['cpu_s']:.4f} CPU-s, {last['wall_s']:.4f} s a step", file=sys.stderr
+            )
     return {name: {key: statistics.median(run[key] for run in rows) for key in rows[0]} for name, rows in runs.items()}
 
 
-def show(results: dict[str, dict[str, float]]) -> None:
-    official = results["official float32, npz"]["cpu_s"]
-    print(f"{'':28}{'CPU-s a step':>14}{'speed-up':>10}{'loading':>9}{'of peak':>9}")
+def show(results: dict[str, dict[str, float]], measure: str) -> None:
+    official = results["official float32, npz"][measure]
+    unit = "CPU-ms a step" if measure == "cpu_s" else "ms a step"
+    print(f"{'':28}{unit:>14}{'speed-up':>10}{'loading':>9}{'of peak':>9}")
     for name, row in results.items():
-        peak = f"{GFLOP_PER_STEP / row['cpu_s'] / row['peak_gflops']:.0%}" if "float32" in name else ""
-        print(f"{name:28}{row['cpu_s']:14.3f}{official / row['cpu_s']:9.2f}x{row['loading_share']:9.1%}{peak:>9}")
+        peak = f"{GFLOP_PER_STEP / row['cpu_s'] / row['peak_gflops']:.0%}" if row["peak_gflops"] else ""
+        ratio = official / row[measure]
+        print(f"{name:28}{1000 * row[measure]:14.1f}{ratio:9.2f}x{row['loading_share']:9.1%}{peak:>9}")
 
 
 def clock(steps: int, step: object) -> tuple[float, float]:
-    """Return CPU- and wall-seconds of one step after the warm-up, the median over steps for CPU."""
+    """Return the mean CPU- and wall-seconds of one step after the warm-up."""
     cpu, wall = [], time.perf_counter()
     for number in range(steps + WARM_UP):
         if number == WARM_UP:
@@ -109,10 +127,17 @@ def clock(steps: int, step: object) -> tuple[float, float]:
     return statistics.mean(cpu[WARM_UP:]), (time.perf_counter() - wall) / steps
 
 
-def peak_gflops() -> float:
-    """Return the float32 matrix-product speed of one thread, in GFLOP per CPU-second."""
+def timer(options: argparse.Namespace) -> Callable[[], float]:
+    """Return the clock that a share of a step is measured by."""
+    return time.process_time if options.device == "cpu" else time.perf_counter
+
+
+def peak_gflops(options: argparse.Namespace) -> float:
+    """Return the float32 matrix-product speed of one CPU thread, in GFLOP per CPU-second; 0 for a GPU."""
     import torch
 
+    if options.device != "cpu":
+        return 0.0
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     start = time.process_time()
     for _ in range(30):
@@ -133,7 +158,8 @@ def run_official(options: argparse.Namespace) -> dict[str, float]:
     clip, text = options.features / "clip_features", options.features / "clip_text_features"
     with tempfile.TemporaryDirectory() as results:
         sys.argv = ["train", "--dset_name", "hl", "--ctx_mode", "video_tef", "--v_feat_dirs", str(clip)]
-        sys.argv += ["--v_feat_dim", "512", "--t_feat_dir", str(text), "--t_feat_dim", "512", "--device", "-1"]
+        sys.argv += ["--v_feat_dim", "512", "--t_feat_dir", str(text), "--t_feat_dim", "512"]
+        sys.argv += ["--device", "-1" if options.device == "cpu" else "0"]
         sys.argv += ["--exp_id", "bench", "--results_root", results]
         stdout, sys.stdout = sys.stdout, sys.stderr
         opt = BaseOptions().parse()
@@ -145,15 +171,18 @@ def run_official(options: argparse.Namespace) -> dict[str, float]:
         "max_windows": opt.max_windows,
     }
     data = StartEndDataset("hl", str(options.annotations), [str(clip)], str(text), ctx_mode="video_tef", **sizes)
-    loader = torch.utils.data.DataLoader(data, batch_size=32, shuffle=True, collate_fn=start_end_collate)
+    workers = 0 if options.device == "cpu" else opt.num_workers
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=32, shuffle=True, collate_fn=start_end_collate, num_workers=workers
+    )
     model, criterion, optimizer, _ = setup_model(opt)
     model.train()
-    batches, loading = iter(loader), []
+    batches, loading, now = iter(loader), [], timer(options)
 
     def step() -> None:
-        start = time.process_time()
-        inputs, targets = prepare_batch_inputs(next(batches)[1], torch.device("cpu"))
-        loading.append(time.process_time() - start)
+        start = now()
+        inputs, targets = prepare_batch_inputs(next(batches)[1], opt.device)
+        loading.append(now() - start)
         losses = criterion(model(**inputs), targets)
         total = sum(losses[k] * criterion.weight_dict[k] for k in losses if k in criterion.weight_dict)
         optimizer.zero_grad()
@@ -162,11 +191,11 @@ def run_official(options: argparse.Namespace) -> dict[str, float]:
         optimizer.step()
 
     cpu, wall = clock(options.steps, step)
-    share = statistics.mean(loading[WARM_UP:]) / cpu
-    return {"cpu_s": cpu, "wall_s": wall, "loading_share": share, "peak_gflops": peak_gflops()}
+    share = statistics.mean(loading[WARM_UP:]) / (cpu if options.device == "cpu" else wall)
+    return {"cpu_s": cpu, "wall_s": wall, "loading_share": share, "peak_gflops": peak_gflops(options)}
 
 
-def run_ours(options: argparse.Namespace, store: str, precision: str) -> dict[str, float]:
+def run_ours(options: argparse.Namespace, side: str, store: str, precision: str) -> dict[str, float]:
     """Step our trainer: the real Lightning loop over the real recipe."""
     import warnings
 
@@ -178,7 +207,7 @@ def run_ours(options: argparse.Namespace, store: str, precision: str) -> dict[st
     from momentret.training.config import parse_run
     from momentret.training.data import MomentData
     from momentret.training.module import MomentModule
-    from momentret.training.run import sized
+    from momentret.training.run import full_shape, sized
 
     torch.set_num_threads(1)
     recipe = Path(__file__).parents[1] / "configs/qvhighlights/moment_detr_clip.yaml"
@@ -186,24 +215,24 @@ def run_ours(options: argparse.Namespace, store: str, precision: str) -> dict[st
     arguments = ["--config", recipe, "--data.features.root", options.features, "--data.features.layout", layout]
     arguments += ["--data.annotations.train", options.annotations, "--data.annotations.val", options.annotations]
     run = parse_run([*map(str, arguments), "--train.precision", precision, "--output", "unused"])
+    run.train.device, run.train.cuda_graphs = options.device, side != "launched"
     data = MomentData(run.data, run.train)
     data.setup()
     run = sized(run, data)
-    loading: list[float] = []
-    ends: list[float] = []
-    walls: list[float] = []
+    loading, ends, cpus, walls, now = list[float](), list[float](), list[float](), list[float](), timer(options)
 
     class Clock(Callback):
         def on_train_batch_start(self, *_: object) -> None:
-            loading.append(time.process_time())
+            loading.append(now())
 
         def on_train_batch_end(self, *_: object) -> None:
-            ends.append(time.process_time())
+            ends.append(now())
+            cpus.append(time.process_time())
             walls.append(time.perf_counter())
 
     steps = options.steps + WARM_UP
     trainer = Trainer(
-        accelerator="cpu",
+        accelerator="gpu" if options.device == "cuda" else "cpu",
         max_epochs=1,
         limit_train_batches=steps,
         limit_val_batches=0,
@@ -215,12 +244,14 @@ def run_ours(options: argparse.Namespace, store: str, precision: str) -> dict[st
         enable_model_summary=False,
     )
     stdout, sys.stdout = sys.stdout, sys.stderr
-    trainer.fit(MomentModule(MODELS[run.model_name][1](run.model), run.train), datamodule=data)
+    model = MODELS[run.model_name][1](run.model)
+    trainer.fit(MomentModule(model, run.train, full_shape(run)), datamodule=data)
     sys.stdout = stdout
-    cpu = (ends[-1] - ends[WARM_UP - 1]) / options.steps
+    cpu = (cpus[-1] - cpus[WARM_UP - 1]) / options.steps
     waits = [start - end for start, end in zip(loading[WARM_UP:], ends[WARM_UP - 1 :], strict=False)]
     wall = (walls[-1] - walls[WARM_UP - 1]) / options.steps
-    return {"cpu_s": cpu, "wall_s": wall, "loading_share": statistics.mean(waits) / cpu, "peak_gflops": peak_gflops()}
+    share = statistics.mean(waits) / (cpu if options.device == "cpu" else wall)
+    return {"cpu_s": cpu, "wall_s": wall, "loading_share": share, "peak_gflops": peak_gflops(options)}
 
 
 if __name__ == "__main__":
