@@ -86,6 +86,7 @@ from momentret.cli import checkpoint, data, features, hubness, index  # noqa: E4
 from momentret.cli.cut import cut  # noqa: E402
 from momentret.cli.evaluate import evaluate  # noqa: E402
 from momentret.cli.extract import extract  # noqa: E402
+from momentret.cli.index_export import export  # noqa: E402
 from momentret.cli.predict import predict  # noqa: E402
 from momentret.cli.report import report  # noqa: E402
 from momentret.cli.search import find, search  # noqa: E402
@@ -100,6 +101,7 @@ app.add_typer(checkpoint.app, name="checkpoint")
 app.command("extract")(extract)
 app.add_typer(hubness.app, name="hubness")
 app.command("cut")(cut)
+index.app.command("export")(export)
 app.add_typer(index.app, name="index")
 app.command("report")(report)
 app.command("search")(search)

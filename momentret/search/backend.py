@@ -93,7 +93,7 @@ def copy_videos(source: Backend, target: Backend, progress: Progress = silent) -
     Raises:
         MismatchError: the two hold vectors of different encoders or are cut differently.
     """
-    for name in ("dim", "encoder", "clips_per_pool", "chapter_clips"):
+    for name in ("dim", "encoder", "recipe", "clips_per_pool", "chapter_clips"):
         own, other = getattr(source.settings, name), getattr(target.settings, name)
         if own != other:
             raise MismatchError(f"the source has {name} {own!r}, the target {other!r}; copy into a new one")

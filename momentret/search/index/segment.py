@@ -42,6 +42,7 @@ class Segment:
         self._rows: RowFile | None = None
         self._checked = np.zeros(self.videos, dtype=bool)
         self.neighbours: dict[str, Any] = {}
+        self._begins: dict[str, np.ndarray] = {}
 
     @property
     def videos(self) -> int:
@@ -87,10 +88,16 @@ class Segment:
         size = int(self.columns["video_size"][row])
         return Video(self.ids[row], self.paths[row], self._hashes[row], size=size, **numbers)
 
+    def begins(self, level: str) -> np.ndarray:
+        """Return the first row of each video at a level, and the end ``(N + 1,)``."""
+        if level not in self._begins:
+            self._begins[level] = _begins(self.columns[f"{level}_count"])
+        return self._begins[level]
+
     @cached_property
     def clip_begins(self) -> np.ndarray:
         """Return the first clip row of each video, and the end ``(N + 1,)``."""
-        return _begins(self.columns["clip_count"])
+        return self.begins("clip")
 
     @cached_property
     def chapters(self) -> Chapters:
@@ -268,9 +275,7 @@ def one_video(segment: Segment, row: int) -> Columns:
     columns = {}
     for name in row_layout(segment.settings):
         level = level_of(name)
-        counts = segment.columns[f"{level}_count"] if level else np.ones(segment.videos, dtype=np.int64)
-        begin = int(counts[:row].sum(dtype=np.int64))
-        end = begin + int(counts[row])
+        begin, end = (int(segment.begins(level)[i]) for i in (row, row + 1)) if level else (row, row + 1)
         if name == "clip_codes":
             columns[name] = segment.clip_codes([(begin, end)], [row])
         else:

@@ -50,6 +50,7 @@ class QdrantBackend:
         *,
         shards: int | None = None,
         replicas: int | None = None,
+        resume: bool = False,
         overwrite: bool = False,
     ) -> QdrantBackend:
         """Make an empty collection and open it.
@@ -60,6 +61,7 @@ class QdrantBackend:
             settings: as of an index folder; `IndexSettings.seal_clips` means nothing here.
             shards: into how many parts points are divided by the hash of their ids; default: one a node.
             replicas: on how many nodes each part is kept (2 survives the loss of one); default: 1.
+            resume: go on with a collection of that name if there is one, as it was made.
             overwrite: delete a collection of that name first.
 
         Raises:
@@ -68,6 +70,8 @@ class QdrantBackend:
         """
         server = Collection(place, collection)
         if server.collection_exists():
+            if resume and not overwrite:
+                return cls(server, settings_of(server))
             if not overwrite:
                 server.close()
                 raise DataError(f"collection {collection!r} exists already; choose another name or overwrite it")
