@@ -40,6 +40,7 @@ DOORS = {
     "open_clip": {"encoders"},
     "pandas": {"datasets", "metrics.report", "search"},
     "qdrant_client": {"search.qdrant.client"},
+    "ray": {"extract.cluster"},
     "rich": {"cli"},
     "scipy": {"models.matching"},
     "typer": {"cli"},

@@ -58,6 +58,15 @@ def test_shards_and_a_last_run_make_the_same_store(tmp_path: Path, capsys: pytes
         assert (tmp_path / "store" / part).read_bytes() == (tmp_path / "whole" / part).read_bytes()
 
 
+def test_processes_make_the_same_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = films(tmp_path / "in", 3)
+    assert extract(folder, tmp_path / "whole") == 0
+    assert extract(folder, tmp_path / "store", "--processes", 2) == 0
+    assert "3 videos, 18 clips, 0 in quarantine; 3 extracted now" in capsys.readouterr().out.splitlines()[-1]
+    rows = Path("video", "clip", "rows.npy")
+    assert (tmp_path / "store" / rows).read_bytes() == (tmp_path / "whole" / rows).read_bytes()
+
+
 @pytest.mark.parametrize(("option", "value"), [("--keyframes", None), ("--decoder", "pyav"), ("--fps", 4.0)])
 def test_options_of_decoding_are_carried_out(tmp_path: Path, option: str, value: object) -> None:
     film(tmp_path / "in" / "a.mp4", [("red", 1.0), ("blue", 1.0)])
@@ -79,6 +88,7 @@ def test_an_output_that_is_there_is_refused_before_any_work(tmp_path: Path, caps
         (["--fps", "0.3"], "frames a clip"),
         (["--encoder", "ofline"], "did you mean 'offline'"),
         (["--shard", "3/2"], "is not i/n"),
+        (["--shard", "1/2", "--processes", "2"], "give one of these"),
         (["--time-limit", "0"], "time limit is 0.0 s"),
         (["--decoder", "ffmpeg"], "no decoder 'ffmpeg'"),
     ],

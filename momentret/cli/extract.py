@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from momentret.cli.console import print_json
+from momentret.cli.console import amount_bar, print_json
 from momentret.cli.extraction import (
     CORES,
     Device,
@@ -18,13 +18,12 @@ from momentret.cli.extraction import (
     Precision,
     Threads,
     TimeLimit,
-    Workers,
     choose_device,
     watching,
 )
 
 if TYPE_CHECKING:
-    from momentret.extract import Outcome
+    from momentret.extract import Job, Outcome
 
 __all__ = ["extract"]
 
@@ -38,9 +37,19 @@ def extract(
     keyframes: bool = typer.Option(False, "--keyframes", help="Fast pass: decode keyframes only."),
     decoder: str = typer.Option("auto", help="auto, pyav or decord."),
     family: str = typer.Option("clip", help="Name of the features in the store."),
-    workers: Workers = max(CORES // 2, 1),
+    workers: int | None = typer.Option(
+        None, min=1, help="Videos decoded at the same time, in each process; default: half the cores."
+    ),
     threads: Threads = None,
-    shard: str | None = typer.Option(None, help="i/n: do this part only; a run without --shard makes the store."),
+    processes: int | None = typer.Option(
+        None, min=1, help="Shard the work over this many processes; revives the dead."
+    ),
+    ray: str | None = typer.Option(None, help="Shard it over a Ray cluster: HOST:PORT, auto, or local for a new one."),
+    shard: str | None = typer.Option(
+        None,
+        help="i/n: do this part only, on any machine that sees VIDEOS and OUTPUT. When all are done, the same command "
+        "without --shard does what is left and packs the store.",
+    ),
     device: Device = "auto",
     precision: Precision = "fp32",
     time_limit: TimeLimit = 60.0,
@@ -50,32 +59,68 @@ def extract(
 ) -> int:
     """Encode videos clip by clip into a feature store; run it again after an interruption and it goes on.
 
+    On one machine: --processes. On a cluster: --ray, or any scheduler that runs this with --shard 1/8 to --shard 8/8.
+
     A video that cannot be decoded goes into quarantine, the others go on: OUTPUT.videos.jsonl says what became of each.
     Exit 1 if there is nothing but quarantine.
     """
-    from momentret.encoders import load_encoder
-    from momentret.extract import ExtractConfig, Ledger, find_videos, pack, partial_folder, take_shard
+    from momentret.errors import ConfigError
+    from momentret.extract import ExtractConfig, Job, pack
     from momentret.extract import extract as carry_out
     from momentret.files import refuse_existing
     from momentret.video import Limits
 
     refuse_existing(output, overwrite)
-    config = ExtractConfig(clip_length, fps, keyframes, decoder, family)
-    limits = Limits(time_limit, memory_limit << 20)
-    found = find_videos(videos)
-    mine = found if shard is None else take_shard(found, shard)
-    model = load_encoder(encoder, device=choose_device(device, threads or max(CORES - workers, 1)), precision=precision)
-    ledger = Ledger.open(partial_folder(output), config, model.fingerprint)
+    many = ray is not None or processes is not None
+    if many and shard is not None:
+        raise ConfigError("--shard is for one of several runs, --processes and --ray make them all; give one of these")
+    workers = workers or max(CORES // (2 * (processes or 1)), 1)
+    threads = threads or max(CORES // (processes or 1) - workers, 1)
+    job = Job(
+        tuple(videos),
+        output,
+        encoder,
+        ExtractConfig(clip_length, fps, keyframes, decoder, family),
+        Limits(time_limit, memory_limit << 20),
+        workers,
+        threads,
+        choose_device(device, threads),
+        precision,
+    )
+    mine = job.find(shard)
+    model, ledger = job.load()
+    todo = [video for video in mine if ledger.outcome(video) is None]
     began = time.monotonic()
-    with watching(mine) as (tick, watch):
-        done = [
-            tick(outcome)
-            for outcome in carry_out(mine, model, config, ledger, workers=workers, limits=limits, watch=watch)
-        ]
-    outcomes = [ledger.outcome(video) for video in mine] if shard else pack(found, ledger, output, overwrite=overwrite)
+    if many:
+        del model  # every process has its own
+        _share_out(job, len(mine), processes, ray)
+    else:
+        with watching(mine) as (tick, watch):
+            work = carry_out(mine, model, job.config, ledger, workers=workers, limits=job.limits, watch=watch)
+            for finished in work:
+                tick(finished)
+    done = [outcome for video in todo if (outcome := ledger.outcome(video)) is not None]
+    outcomes = [ledger.outcome(video) for video in mine] if shard else pack(mine, ledger, output, overwrite=overwrite)
     kept = [outcome for outcome in outcomes if outcome is not None]
     _report(kept, done, time.monotonic() - began, ledger.folder if shard else output, as_json)
     return 0 if not kept or any(outcome.error is None for outcome in kept) else 1
+
+
+def _share_out(job: Job, videos: int, processes: int | None, ray: str | None) -> None:
+    """Let several processes, here or on a cluster, do all shards."""
+    with amount_bar("extract", videos) as show:
+
+        def advance(finished: int) -> None:
+            show(finished, f"{finished}/{videos} files")
+
+        if ray is None:
+            from momentret.extract import run_in_processes
+
+            run_in_processes(job, processes or 1, advance)
+        else:
+            from momentret.extract.cluster import run_on_ray
+
+            run_on_ray(job, ray, processes, advance)
 
 
 def _report(outcomes: Sequence[Outcome], done: Sequence[Outcome], seconds: float, where: Path, as_json: bool) -> None:

@@ -12,10 +12,13 @@ from __future__ import annotations
 from momentret.extract.config import ExtractConfig
 from momentret.extract.ledger import Keeper, Ledger, Outcome, pack, partial_folder
 from momentret.extract.pipeline import clip_vectors, extract
+from momentret.extract.processes import run_in_processes
+from momentret.extract.shards import Job, shards
 from momentret.extract.videos import Video, find_videos, shown_path, take_shard
 
 __all__ = [
     "ExtractConfig",
+    "Job",
     "Keeper",
     "Ledger",
     "Outcome",
@@ -25,6 +28,8 @@ __all__ = [
     "find_videos",
     "pack",
     "partial_folder",
+    "run_in_processes",
+    "shards",
     "shown_path",
     "take_shard",
 ]

@@ -119,6 +119,15 @@ def test_a_server_that_does_not_answer_is_one_line() -> None:
         QdrantBackend.open("http://127.0.0.1:9", "films")
 
 
+@needs_qdrant
+@pytest.mark.parametrize("place", ["", "localhost:6333", "ftp://host"])
+def test_what_is_neither_a_url_nor_a_folder_is_refused(place: str) -> None:
+    from momentret.search.qdrant import QdrantBackend
+
+    with pytest.raises(ConfigError, match=f"'{place}' is no place for Qdrant; give http"):
+        QdrantBackend.open(place, "films")
+
+
 def test_without_the_client_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from momentret.search.qdrant import QdrantBackend
 

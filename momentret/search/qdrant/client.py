@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,12 @@ def _connect(place: str) -> Any:
     client = _load().QdrantClient
     if place == ":memory:":
         return client(location=place)
+    if (
+        not place
+        or "://" in place.replace("http://", "").replace("https://", "")
+        or re.fullmatch(r"[\w.-]+:\d+", place)
+    ):
+        raise ConfigError(f"{place!r} is no place for Qdrant; give http(s)://HOST:PORT, or a folder to try it out")
     if place.startswith(("http://", "https://")):
         key = os.environ.get("QDRANT_API_KEY")
         return client(url=place, api_key=key, timeout=_SECONDS, check_compatibility=False)

@@ -1,0 +1,84 @@
+"""The shards of an extraction as tasks of a Ray cluster, which moves them when a process or a machine dies.
+
+Every machine needs momentret, and the videos and the output under the same paths (a shared file system).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from momentret.errors import ConfigError, DataError
+from momentret.extract.shards import Advance, Job, shards
+
+__all__ = ["run_on_ray"]
+
+_TICK = 0.5
+_RETRIES = 20
+"""Times that a shard is begun again after the death of its process."""
+
+
+def run_on_ray(job: Job, address: str, count: int | None = None, advance: Advance = lambda finished: None) -> None:
+    """Do all shards of a job on a cluster.
+
+    Args:
+        job: what to do. Afterwards the ledger has every video.
+        address: of the cluster: ``HOST:PORT``, ``"auto"`` for the one this machine is part of, ``"local"`` for a new
+            one on this machine.
+        count: of shards; default: as many as the processors carry.
+        advance: told about progress.
+
+    Raises:
+        ConfigError: Ray is not installed.
+        DataError: there is no such cluster, or a shard dies again and again.
+        MomentretError: from a shard: what doing it again would not help.
+    """
+    ray = _load()
+    try:
+        _knock(address)
+        ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]}); ray status tells"
+        ) from error
+    try:
+        parts = shards(count or max(1, int(ray.cluster_resources().get("CPU", 1)) // job.workers))
+        task = ray.remote(_work).options(num_cpus=job.workers, max_retries=_RETRIES)
+        pending = [task.remote(job, shard, str(Path.cwd())) for shard in parts]
+        while pending:
+            done, pending = ray.wait(pending, timeout=_TICK)
+            advance(job.finished())
+            _get(ray, done)
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` at once where Ray would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdecimal() and host:
+        socket.create_connection((host, int(port)), timeout=5).close()
+
+
+def _load() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("a cluster needs Ray; pip install 'momentret[ray]'") from error
+    return ray
+
+
+def _get(ray: Any, tasks: list[Any]) -> None:
+    try:
+        ray.get(tasks)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.RayError as error:
+        raise DataError(f"a shard was given up: {' '.join(str(error).split())[:200]}; run it again to go on") from error
+
+
+def _work(job: Job, shard: str, folder: str) -> int:
+    os.chdir(folder)  # paths are as they were given: ids of videos may come from them
+    return job.run(shard)

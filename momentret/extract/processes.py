@@ -1,0 +1,120 @@
+"""The shards of an extraction, each in a process of this machine that is started again when it dies."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from momentret.errors import DataError, MomentretError
+from momentret.extract.shards import Advance, Job, shards
+
+__all__ = ["run_in_processes"]
+
+_SPAWN = multiprocessing.get_context("spawn")  # forking a process that has threads is not safe
+_TICK = 0.5
+"""Seconds between looks at how far the ledger is."""
+_PATIENCE = 10
+"""Deaths in a row, of whichever process, without a video finished between them."""
+logger = logging.getLogger(__name__)
+
+
+class _Worker:
+    """A shard and the process that does it now."""
+
+    def __init__(self, job: Job, shard: str) -> None:
+        self.job, self.shard = job, shard
+        self.start()
+
+    def start(self) -> None:
+        self.answer, end = _SPAWN.Pipe(duplex=False)
+        self.process: SpawnProcess = _SPAWN.Process(target=_work, args=(self.job, self.shard, end))
+        self.process.start()
+        end.close()
+
+    def ended_well(self) -> bool:
+        """Tell whether the process has done its shard; raises what it could not help."""
+        self.process.join()
+        try:
+            said = self.answer.recv() if self.answer.poll() else None
+        except EOFError:  # killed while it spoke
+            said = None
+        self.answer.close()
+        if isinstance(said, MomentretError):
+            raise said
+        return said is not None and self.process.exitcode == 0
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.answer.close()
+
+
+def run_in_processes(job: Job, count: int, advance: Advance = lambda finished: None) -> None:
+    """Do all shards of a job, one process each; those that die are started again and go on where they were.
+
+    Leaving early, by an error or Ctrl-C, ends the processes; so does the death of this one.
+
+    Args:
+        job: what to do. Afterwards the ledger has every video.
+        count: of shards and processes.
+        advance: told about progress.
+
+    Raises:
+        MomentretError: from a shard: what doing it again would not help.
+        DataError: processes die and nothing gets finished.
+    """
+    workers = [_Worker(job, shard) for shard in shards(count)]
+    running, deaths, finished = list(workers), 0, 0
+    try:
+        while running:
+            wait([worker.process.sentinel for worker in running], timeout=_TICK)
+            before, finished = finished, job.finished()
+            deaths = 0 if finished > before else deaths
+            advance(finished)
+            ended = [worker for worker in running if not worker.process.is_alive()]
+            for worker in [worker for worker in ended if not worker.ended_well()]:
+                deaths += 1
+                _restart(worker, deaths)
+                ended.remove(worker)
+            running = [worker for worker in running if worker not in ended]
+    finally:
+        _stop(running)
+
+
+def _restart(worker: _Worker, deaths: int) -> None:
+    code = worker.process.exitcode
+    if deaths >= _PATIENCE:
+        raise DataError(
+            f"processes died {deaths} times without finishing a video, the last in shard {worker.shard} with status "
+            f"{code}; free some memory, or use fewer processes"
+        )
+    logger.warning("the process of shard %s died with status %s; started again", worker.shard, code)
+    worker.start()
+
+
+def _stop(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.stop()
+
+
+def _work(job: Job, shard: str, answer: Connection) -> None:
+    """Do a shard in a process of its own, and say how that ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        answer.send(job.run(shard))
+    except MomentretError as error:
+        answer.send(error)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

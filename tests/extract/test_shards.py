@@ -1,0 +1,141 @@
+"""One extraction by several processes: the same store whoever dies meanwhile, and an end whatever happens."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from momentret.errors import ConfigError, DataError
+from momentret.extract import ExtractConfig, Job, pack, run_in_processes
+from momentret.extract.cluster import run_on_ray
+from momentret.video import Limits
+
+from .films import films
+from .test_pipeline import content
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ExtractConfig(clip_length=0.5)
+
+
+def job_of(tmp_path: Path, name: str = "store", config: ExtractConfig = CONFIG) -> Job:
+    return Job((tmp_path / "in",), tmp_path / name, "fake", config, Limits())
+
+
+def packed(job: Job) -> dict[str, bytes]:
+    pack(job.find(), job.load()[1], job.output)
+    return content(job.output)
+
+
+def test_shards_in_processes_make_the_same_store(tmp_path: Path) -> None:
+    films(tmp_path / "in", 5)
+    whole, shared = job_of(tmp_path, "whole"), job_of(tmp_path)
+    assert [whole.run("1/2"), whole.run("2/2"), whole.run("2/2")] == [3, 2, 0]
+    seen: list[int] = []
+    run_in_processes(shared, 2, seen.append)
+    assert (shared.finished(), seen[-1]) == (5, 5)
+    assert packed(shared) == packed(whole)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills processes")
+def test_killed_workers_leave_no_trace() -> None:
+    script = ROOT / "scripts" / "kill_workers_campaign.py"
+    options = ["--workers", "3", "--films", "10", "--every", "0.2", "--gently", "--seconds", "0.1", "--seed", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, script, *options], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    count = json.loads(done.stdout)
+    assert (count["videos"], count["quarantined"], count["identical"], count["left_over"]) == (10, 1, True, [])
+    assert count["kills"] >= 3
+
+
+def test_what_starting_again_would_not_help_ends_the_run(tmp_path: Path) -> None:
+    films(tmp_path / "in", 2)
+    with pytest.raises(ConfigError, match="no decoder 'ffmpeg'"):
+        run_in_processes(job_of(tmp_path, config=ExtractConfig(0.5, decoder="ffmpeg")), 2)
+
+
+@dataclass(frozen=True)
+class Fatal(Job):
+    """A job that takes its process down."""
+
+    def run(self, shard: str) -> int:
+        os._exit(3)
+
+
+def test_processes_that_only_die_are_given_up(tmp_path: Path) -> None:
+    job = Fatal(**vars(job_of(tmp_path)))
+    with pytest.raises(
+        DataError, match=r"died 10 times without finishing a video, the last in shard 1/1 with status 3"
+    ):
+        run_in_processes(job, 1)
+
+
+@dataclass(frozen=True)
+class Endless(Job):
+    """A job that says that it runs, and goes on."""
+
+    def run(self, shard: str) -> int:
+        (self.output.parent / f"{os.getpid()}.pid").touch()
+        time.sleep(600)
+        return 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_the_one_who_started_them(tmp_path: Path, how: signal.Signals) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.extract.test_shards import *\n"
+        "if __name__ == '__main__': run_in_processes(Endless(**vars(job_of(Path(sys.argv[1])))), 2)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT, stderr=subprocess.DEVNULL)
+    _wait_for(lambda: len(list(tmp_path.glob("*.pid"))) == 2)
+    parent.send_signal(how)
+    parent.wait(timeout=60)
+    _wait_for(lambda: not any(_runs(int(path.stem)) for path in tmp_path.glob("*.pid")))
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _wait_for(condition: object, seconds: float = 60.0) -> None:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happens"
+        time.sleep(0.01)
+
+
+def test_a_cluster_without_ray_names_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"pip install 'momentret\[ray\]'"):
+        run_on_ray(job_of(tmp_path), "local")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="ray is not installed")
+@pytest.mark.filterwarnings("ignore")  # ray warns of its own doings
+def test_a_ray_cluster_makes_the_same_store(tmp_path: Path) -> None:
+    films(tmp_path / "in", 5)
+    whole, shared = job_of(tmp_path, "whole"), job_of(tmp_path)
+    whole.run("1/1")
+    run_on_ray(shared, "local", 2)
+    assert packed(shared) == packed(whole)
+    with pytest.raises(ConfigError, match="no decoder 'ffmpeg'"):
+        run_on_ray(job_of(tmp_path, "other", ExtractConfig(0.5, decoder="ffmpeg")), "local", 2)
+    with pytest.raises(DataError, match=r"no Ray cluster at '127.0.0.1:9'"):
+        run_on_ray(shared, "127.0.0.1:9", 2)
