@@ -42,6 +42,9 @@ MinConfidence = Annotated[float, typer.Option(min=0, max=1, help="How sure it ha
 Plus = Annotated[list[str] | None, typer.Option(help="Words to move the query towards; repeatable.")]
 Minus = Annotated[list[str] | None, typer.Option(help="Words to move the query away from; repeatable.")]
 Refine = Annotated[Path | None, typer.Option(help="A checkpoint that finds the borders of the moments anew.")]
+AsScored = Annotated[
+    bool, typer.Option("--as-scored", help="Show the best few seconds, not the whole moment around them.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a query; momentret cut reads it.")]
 
 
@@ -68,6 +71,7 @@ def search(
     ] = False,
     hubness: Annotated[Path | None, typer.Option(help="State that corrects for videos that fit everything.")] = None,
     refine: Refine = None,
+    as_scored: AsScored = False,
     encoder: Annotated[
         str | None, typer.Option(help="Where the encoder's weights are now. Default: as indexed.")
     ] = None,
@@ -85,7 +89,7 @@ def search(
     options = _options(top, per_video, overlap, level, "certified" if certified else exact, where)
     with _opened(index, encoder, threads, device, precision) as engine:
         _correct(engine, hubness)
-        _refine(engine, refine)
+        _refine(engine, refine, as_scored)
         if image is not None or clip is not None:
             asked = [engine.picture(image) if image is not None else engine.clip(str(clip))]
         else:
@@ -110,6 +114,7 @@ def find(
     keyframes: Annotated[bool, typer.Option("--keyframes", help="Fast pass: decode keyframes only.")] = False,
     decoder: Annotated[str, typer.Option(help="auto, pyav or decord.")] = "auto",
     refine: Refine = None,
+    as_scored: AsScored = False,
     workers: Workers = max(CORES // 2, 1),
     threads: Threads = None,
     device: Device = "auto",
@@ -133,7 +138,7 @@ def find(
         engine = SearchEngine.of_videos(
             videos, model, recipe, progress=progress_bar, workers=workers, limits=limits, watch=watch
         )
-    _refine(engine, refine)
+    _refine(engine, refine, as_scored)
     _answer(engine, [engine.text(words, plus or (), minus or ())], options, min_confidence, as_json)
 
 
@@ -199,7 +204,13 @@ def _correct(engine: SearchEngine, state: Path | None) -> None:
     engine.correct_with(CorpusHubness.load(state, engine.corpus))
 
 
-def _refine(engine: SearchEngine, checkpoint: Path | None) -> None:
+def _refine(engine: SearchEngine, checkpoint: Path | None, as_scored: bool) -> None:
+    if checkpoint is not None and as_scored:
+        raise typer.BadParameter("--refine finds borders anew, --as-scored keeps them; use one of them")
+    if as_scored:
+        from momentret.search import borders
+
+        engine.refine = borders.as_scored
     if checkpoint is None:
         return
     from momentret.predict import Predictor

@@ -19,6 +19,7 @@ from momentret.encoders import Encoder
 from momentret.errors import DataError
 from momentret.progress import Progress, silent
 from momentret.search.answers import Answer, Curve, FoundMoment
+from momentret.search.borders import CurveBorders
 from momentret.search.chamfer import window_scores
 from momentret.search.extraction import extract_videos
 from momentret.search.index import CorpusIndex, Hit, MemoryCorpus, SearchOptions, Video
@@ -27,6 +28,7 @@ from momentret.search.presence.background import Corpus
 from momentret.search.presence.fitting import Found
 from momentret.search.queries import combine, parse_clip, picture_query, text_query
 from momentret.search.recipe import Recipe
+from momentret.spans import hull_iou
 
 __all__ = ["MIN_CONFIDENCE", "Correction", "Refiner", "SearchEngine"]
 
@@ -34,6 +36,9 @@ MIN_CONFIDENCE = 0.5
 """Presence from which an answer says that what was asked for is there: more likely than not."""
 Scored = tuple[Hit, float]
 """A hit and the score that it is ranked by."""
+Sure = tuple[Hit, float, float]
+"""A hit, the score that it is ranked by, and its confidence."""
+_PIECES = 3  # of one moment among the hits, that grow into it
 
 
 class Correction(Protocol):
@@ -51,7 +56,7 @@ class Correction(Protocol):
 
 
 class Refiner(Protocol):
-    """What finds the borders of moments anew; `momentret.search.refine.MomentRefiner`."""
+    """What finds the borders of moments anew: `CurveBorders`, `as_scored`, `momentret.search.refine.MomentRefiner`."""
 
     def __call__(self, query: Query, hits: Sequence[Hit]) -> list[Hit]:
         """Return the same hits in the same order, with other borders where there are better ones."""
@@ -66,7 +71,7 @@ class SearchEngine:
         encoder: what made its vectors.
         recipe: how they were made; None: clips of videos outside the corpus cannot be asked for.
         correction: applied to the scores.
-        refine: applied to the best moments.
+        refine: applied to the best moments; None: `momentret.search.borders.CurveBorders`.
         folder: of the index, where calibrations are kept; None: they are not.
         progress: reports on what takes long the first time.
     """
@@ -204,22 +209,21 @@ class SearchEngine:
         """
         query = self.text(query) if isinstance(query, str) else query
         options = options or SearchOptions()
-        hits = self._find(query, options)
+        grow = self.refine is None and options.level == "moment"
+        hits = self._find(query, _wider(options) if grow else options)
         confidences = self.presence.confidences(query, [(h.video.video_id, s) for h, s in hits], options).tolist()
         found = [hit for hit, _ in hits]
-        if self.refine is not None and found:
-            found = self.refine(query, found)
+        refine = CurveBorders(self.curve) if grow else self.refine
+        if refine is not None and found:
+            found = refine(query, found)
         scored = [(hit, score, sure) for hit, (_, score), sure in zip(found, hits, confidences, strict=True)]
-        return self._answer(query, scored, min_confidence)
+        return self._answer(query, _apart(scored, options), min_confidence)
 
-    def _answer(self, query: Query, found: Sequence[tuple[Hit, float, float]], min_confidence: float) -> Answer:
+    def _answer(self, query: Query, found: Sequence[Sure], min_confidence: float) -> Answer:
         presence = max((confidence for _, _, confidence in found), default=0.0)
-        once: dict[tuple[str, float, float], tuple[Hit, float, float]] = {}
-        for one in found:  # two moments may have been given the same borders
-            once.setdefault((one[0].video.video_id, one[0].start, one[0].end), one)
         moments = tuple(
             FoundMoment(rank, h.video.video_id, h.video.path, h.video.duration, h.start, h.end, score, sure)
-            for rank, (h, score, sure) in enumerate(once.values(), start=1)
+            for rank, (h, score, sure) in enumerate(found, start=1)
         )
         return Answer(
             query=query.name,
@@ -250,6 +254,22 @@ class SearchEngine:
             found = self.correction.search(self.corpus, query.tokens, None, wide).hits
             hits = [(one.hit, float(one.score)) for one in found]
         return [pair for pair in hits if not _is_source(pair[0], query)][: options.top]
+
+
+def _wider(options: SearchOptions) -> SearchOptions:
+    """Ask for more hits, since several may be pieces of one moment."""
+    return replace(options, top=_PIECES * options.top, per_video=_PIECES * options.per_video)
+
+
+def _apart(found: Sequence[Sure], options: SearchOptions) -> list[Sure]:
+    """Return the best moments as the options count them: with new borders, two may have become one."""
+    kept: list[Sure] = []
+    for one in found:
+        windows = np.array([(hit.start, hit.end) for hit, _, _ in kept if hit.video.video_id == one[0].video.video_id])
+        overlaps = hull_iou(np.array([[one[0].start, one[0].end]]), windows.reshape(-1, 2))
+        if len(windows) < options.per_video and not (overlaps > options.overlap).any():
+            kept.append(one)
+    return kept[: options.top]
 
 
 def _is_source(hit: Hit, query: Query) -> bool:

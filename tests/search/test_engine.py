@@ -19,6 +19,7 @@ from momentret.inputs import InputConfig
 from momentret.postprocess import PostprocessConfig
 from momentret.predict import Predictor
 from momentret.search.answers import Answer
+from momentret.search.borders import as_scored
 from momentret.search.index import CorpusIndex, Filter, Hit, SearchOptions
 from momentret.search.indexing import open_index, plan_update
 from momentret.search.queries import combine, text_query
@@ -224,7 +225,27 @@ def refiner(engine: SearchEngine, features: StoreManifest | None, clip_length: f
     return MomentRefiner(predictor, engine.encoder, engine.recipe, engine.corpus.clips)
 
 
+def test_a_moment_is_all_that_fits_not_its_best_seconds(engine: SearchEngine) -> None:
+    assert places(engine.search("green"))[0] == ("two", 0.0, 3.0)
+    assert places(engine.search("blue", SearchOptions(top=2))) == [("four", 0.0, 1.0), ("one", 2.0, 4.0)]
+    engine.refine = as_scored
+    video, start, end = places(engine.search("green"))[0]
+    assert video == "two"
+    assert end - start < 3.0
+
+
+def test_there_are_no_more_moments_than_asked_for(engine: SearchEngine) -> None:
+    found = engine.search("red", SearchOptions(top=3, per_video=1)).moments
+    assert len(found) == 3
+    assert len({moment.video_id for moment in found}) == 3
+
+
+def test_a_whole_video_stays_whole(engine: SearchEngine) -> None:
+    assert places(engine.search("green", SearchOptions(level="video")))[0] == ("two", 0.0, 4.0)
+
+
 def test_a_model_gives_moments_their_borders(engine: SearchEngine) -> None:
+    engine.refine = as_scored
     found = engine.search("black", SearchOptions(top=3)).moments
     assert all(moment.video_id == "four" for moment in found)
     engine.refine = refiner(engine, manifest())
