@@ -71,16 +71,35 @@ def sieve(queries: Sequence[np.ndarray], segment: Segment, keep: int, allowed: n
         allowed: ``(chapters,)`` bool.
     """
     pools = segment.pools
-    rotated = [(query @ pools["basis_rotation"])[:, :HEAD] for query in queries]
+    glances = [_Glance(query, pools) for query in queries]
+    left = np.concatenate([glance.codes for glance in glances])
+    ends = np.cumsum([len(glance.codes) for glance in glances]).tolist()
     best = [np.empty(len(pools["pool_weight"]), dtype=np.float32) for _ in queries]
-    scale = peak_scale(pools["pool_peaks"][:, 0], _INT8)
-    step = _CHUNK
-    for begin in range(0, len(scale), step):
-        head = pools["pool_head"][begin : begin + step].astype(np.float32).T
-        for out, query in zip(best, rotated, strict=True):
-            product = query @ head
-            out[begin : begin + step] = product.max(0) + product.mean(0)
-    return [_best(_by_chapter(values * scale, segment), keep, allowed) for values in best]
+    for begin in range(0, len(pools["pool_weight"]), _CHUNK):
+        chunk = slice(begin, begin + _CHUNK)
+        product = products(left, pools["pool_head"][chunk])
+        scale = peak_scale(pools["pool_peaks"][chunk, 0], _INT8)
+        for out, glance, end in zip(best, glances, ends, strict=True):
+            out[chunk] = glance.scores(product[end - len(glance.codes) : end], scale)
+    return [_best(_by_chapter(values, segment), keep, allowed) for values in best]
+
+
+class _Glance:
+    """One query as the sieve sees it: the first dimensions of its tokens and of their mean, one digit each."""
+
+    def __init__(self, query: np.ndarray, pools: Columns) -> None:
+        rows = np.concatenate([query, query.mean(0, keepdims=True)])
+        self.offset = (rows @ pools["basis_mean"])[:, None]
+        head = (rows @ pools["basis_rotation"])[:, :HEAD]
+        self.step = max(float(np.abs(head).max()), 1e-9) / 127
+        self.codes = np.rint(head / np.float32(self.step)).astype(np.int8)  # (T + 1, HEAD)
+
+    def scores(self, product: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """Return the best token plus the mean token of each pooled vector ``(P,)``, from ``(T + 1, P)`` int32."""
+        values = product.astype(np.float32)
+        values *= scale * np.float32(self.step)
+        values += self.offset
+        return values[:-1].max(0) + values[-1]
 
 
 def _by_chapter(values: np.ndarray, segment: Segment) -> np.ndarray:

@@ -16,7 +16,7 @@ from momentret.search.index.windows import score_runs
 
 __all__ = ["score_matrix", "search_segments"]
 
-_SIEVE_SHARE = 0.1
+_SIEVE_SHARE = 0.05
 _EXACT_CLIPS = 16_384
 _PROOF_STEP = 64
 _ROUNDING = 1e-5
