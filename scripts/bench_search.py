@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """Measure corpus search: CPU time and recall against exact symmetric Chamfer, beside other systems in the same run.
 
-    python scripts/bench_search.py --videos 10000 --queries 60 --systems exact,pooled,faiss,qdrant,lancedb,plaid
+    python scripts/bench_search.py --videos 10000 --queries 200 --systems exact,torch,faiss,lancedb --plot recall.png
+    python scripts/bench_search.py --videos 100000 --queries 60 --device cuda --systems torch
 
 Data are generated (seeded): topics, videos of 2 to 5 scenes, queries that are noisy clips of a random window. Recall@10
-counts moments after taking the best window of each video. Systems take turns, query by query, so that a busy machine
-slows all alike; CPU milliseconds are what to compare, with OMP_NUM_THREADS set for all of them. Systems that are not
-installed are skipped and said so.
+counts, against exact 32-bit scores of everything: `strict` the best window of each of ten videos, `raw` the ten best
+windows whatever video they are of, `videos` the ten best videos as wholes. Other systems are measured twice: with their
+own ranking, and with their hundred best videos given our exact scoring. Systems take turns, query by query, forwards
+and backwards, so that a busy machine slows all alike; CPU milliseconds are what to compare, with OMP_NUM_THREADS set
+for all. Systems that are not installed are skipped and said so. With --folder, the index and the truth are kept there
+and used again.
 """
 
 from __future__ import annotations
@@ -14,223 +18,88 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import resource
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_search_data import CLIPS, DIM, KINDS, LENGTHS, TOP, Best, Corpus, Found, exact, truth_of
+from bench_search_peers import PEERS, Retrieve, torch_exhaustive
 
-from momentret.search.chamfer import window_scores
-from momentret.search.index import CorpusIndex, IndexSettings, SearchOptions, Video
+from momentret.search.index import CorpusIndex, IndexSettings, SearchOptions
 
-DIM, CLIPS, LENGTHS, TOP = 512, 30, tuple(range(2, 9)), 10
-Moments = list[tuple[int, int, int]]  # video, first clip, clips
-_SPECTRUM = np.arange(1, DIM + 1, dtype=np.float32) ** -0.35
-_SPECTRUM /= np.linalg.norm(_SPECTRUM)
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
-
-
-def draw(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    return rng.standard_normal((*shape, DIM), dtype=np.float32) * _SPECTRUM
-
-
-class Generator:
-    """Videos and queries, each from a seed of its own: any of them can be made again without the others."""
-
-    def __init__(self, videos: int, scenes: bool = True, drift: float = 0.8) -> None:
-        self.videos, self.scenes, self.drift = videos, scenes, drift
-        rng = np.random.default_rng(0)
-        self.topics, self.common, self.gap = draw(rng, 2000), draw(rng), draw(rng)
-
-    def clips(self, number: int) -> np.ndarray:
-        """Return the clips ``(30, 512)`` of a video."""
-        rng = np.random.default_rng([1, number])
-        base = self.topics[rng.integers(2000)] + 0.7 * draw(rng)
-        noise = draw(rng, CLIPS)
-        for i in range(1, CLIPS):
-            noise[i] = self.drift * noise[i - 1] + np.sqrt(1 - self.drift**2) * noise[i]
-        scene = np.zeros((CLIPS, DIM), dtype=np.float32)
-        if self.scenes:
-            count = int(rng.integers(2, 6))
-            cuts = np.sort(rng.choice(np.arange(1, CLIPS), count - 1, replace=False))
-            scene = self.topics[rng.integers(2000, size=count)][np.searchsorted(cuts, np.arange(CLIPS), side="right")]
-        return unit(0.6 * self.common + 0.7 * base + 0.7 * scene + (0.5 if self.scenes else 1.0) * noise)
-
-    def query(self, number: int, noise: float) -> np.ndarray:
-        """Return 8 to 16 tokens ``(T, 512)`` about a window of 3 to 8 clips."""
-        rng = np.random.default_rng([2, number])
-        clips = self.clips(int(rng.integers(self.videos)))
-        length, tokens = int(rng.integers(3, 9)), int(rng.integers(8, 17))
-        begin = int(rng.integers(CLIPS - length + 1))
-        source = clips[begin + rng.integers(length, size=tokens)]
-        return unit(source + noise * draw(rng, tokens) + 0.3 * self.gap)
-
-
-def best_windows(query: np.ndarray, clips: np.ndarray, videos: np.ndarray) -> tuple[Moments, np.ndarray]:
-    """Return the best window of each of the best ten videos, exactly, and their scores; `clips` is ``(N, 30, 512)``."""
-    best = np.empty(len(clips), dtype=np.float32)
-    where = np.empty((len(clips), 2), dtype=np.int64)
-    for begin in range(0, len(clips), 500):
-        part = clips[begin : begin + 500]
-        count = len(part)
-        scores = window_scores(query @ part.reshape(-1, DIM).T, np.full(count, CLIPS), LENGTHS)
-        flat = scores.reshape(len(LENGTHS), count, CLIPS).transpose(1, 0, 2).reshape(count, -1)
-        choice = flat.argmax(1)
-        best[begin : begin + count] = flat[np.arange(count), choice]
-        where[begin : begin + count] = np.stack(np.divmod(choice, CLIPS), 1)
-    order = np.argsort(-best, kind="stable")[:TOP]
-    return [(int(videos[i]), int(where[i, 1]), LENGTHS[where[i, 0]]) for i in order], best[order]
+WARM = 20
+System = Callable[[np.ndarray], Any]
+"""Does the work that is timed; `Found` of the strict kind, or what `answers` turns into it."""
 
 
 class Ours:
     """The index of this library."""
 
     def __init__(self, index: CorpusIndex, **options: Any) -> None:
-        self.index = index
-        self.options = SearchOptions(top=TOP, lengths=LENGTHS, per_video=1, **options)
+        self.index, self.options = index, options
 
-    def __call__(self, query: np.ndarray) -> Moments:
-        hits = self.index.search(query, options=self.options).hits
+    def find(self, query: np.ndarray, **options: Any) -> Found:
+        defaults: dict[str, Any] = {"top": TOP, "lengths": LENGTHS, "per_video": 1}
+        chosen = SearchOptions(**defaults | self.options | options)
+        hits = self.index.search(query, options=chosen).hits
         return [(int(h.video.video_id), round(h.start / 2), round((h.end - h.start) / 2)) for h in hits]
+
+    def __call__(self, query: np.ndarray) -> Found:
+        return self.find(query)
+
+    def answers(self, query: np.ndarray) -> dict[str, Found]:
+        raw = self.find(query, per_video=TOP, overlap=1.0)
+        return {"strict": self(query), "raw": raw, "videos": self.find(query, level="video")}
+
+
+class Exhaustive:
+    """A search that returns the best windows of videos."""
+
+    def __init__(self, search: Callable[[np.ndarray], Found]) -> None:
+        self.search = search
+
+    def __call__(self, query: np.ndarray) -> Found:
+        return self.search(query)
+
+    def answers(self, query: np.ndarray) -> dict[str, Found]:
+        return {"strict": self(query)}
+
+
+class Alone:
+    """Another system, by its own ranking of whole videos."""
+
+    def __init__(self, retrieve: Retrieve) -> None:
+        self.retrieve = retrieve
+
+    def __call__(self, query: np.ndarray) -> np.ndarray:
+        return self.retrieve(query)[:TOP]
+
+    def answers(self, query: np.ndarray) -> dict[str, Found]:
+        return {"videos": [(int(video), 0, CLIPS) for video in self(query)]}
 
 
 class Reranked:
     """Another system's best hundred videos, given our exact scoring of all windows: what a fair user would do."""
 
-    def __init__(self, retrieve: Callable[[np.ndarray], np.ndarray], clips: np.ndarray) -> None:
+    def __init__(self, retrieve: Retrieve, clips: np.ndarray) -> None:
         self.retrieve, self.clips = retrieve, clips
 
-    def __call__(self, query: np.ndarray) -> Moments:
+    def __call__(self, query: np.ndarray) -> Best:
         videos = np.unique(self.retrieve(query))
-        return best_windows(query, self.clips[videos], videos)[0]
+        return exact(query, self.clips[videos], videos)
 
-
-def torch_exhaustive(clips: np.ndarray) -> Callable[[np.ndarray], Moments]:
-    """Return a search that scores every window of every video in torch, 32-bit."""
-    import torch
-
-    table = torch.from_numpy(clips)
-
-    def search(query: np.ndarray) -> Moments:
-        tokens, best, where = torch.from_numpy(query), [], []
-        for part in table.split(1000):
-            product = (part @ tokens.T).movedim(2, 0)  # (T, n, 30)
-            prefix = torch.nn.functional.pad(product.amax(0).cumsum(1), (1, 0))
-            running, scores = product, []
-            for length in range(1, LENGTHS[-1] + 1):
-                if length > 1:
-                    running = torch.maximum(running[:, :, :-1], product[:, :, length - 1 :])
-                if length in LENGTHS:
-                    score = running.mean(0) + (prefix[:, length:] - prefix[:, :-length]) / length
-                    scores.append(torch.nn.functional.pad(score, (0, CLIPS - score.shape[1]), value=-torch.inf))
-            value, choice = torch.cat(scores, 1).max(1)
-            best.append(value)
-            where.append(choice)
-        choice = torch.cat(where)
-        order = torch.cat(best).topk(TOP).indices
-        return [(int(i), int(choice[i] % CLIPS), LENGTHS[int(choice[i] // CLIPS)]) for i in order]
-
-    return search
-
-
-def faiss_clips(clips: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a retrieval by IVF over clips: each token's nearest clips, missing ones counted as the farthest found."""
-    import faiss
-
-    faiss.cvar.distance_compute_blas_threshold = 1
-    flat = clips.reshape(-1, DIM)
-    lists = 2 ** round(np.log2(np.sqrt(len(flat))))
-    index = faiss.index_factory(DIM, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-    index.train(flat[:: max(1, len(flat) // (64 * lists))])
-    index.add(flat)
-    index.nprobe = 16
-
-    def retrieve(query: np.ndarray) -> np.ndarray:
-        score, row = index.search(query, 200)
-        videos, position = np.unique(row // CLIPS, return_inverse=True)
-        table = np.tile(score.min(1)[:, None], (1, len(videos)))
-        np.maximum.at(table, (np.repeat(np.arange(len(query)), 200), position.reshape(-1)), score.reshape(-1))
-        return videos[np.argsort(-table.sum(0))[:100]]
-
-    return retrieve
-
-
-def qdrant_edge(clips: np.ndarray, folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a retrieval by qdrant-edge's multivector MaxSim."""
-    import qdrant_edge as q
-
-    vectors = q.EdgeVectorParams(
-        size=DIM,
-        distance=q.Distance.Dot,
-        multivector_config=q.MultiVectorConfig(comparator=q.MultiVectorComparator.MaxSim),
-    )
-    shard = q.EdgeShard.create(str(folder), q.EdgeConfig(vectors={"clips": vectors}))
-    for begin in range(0, len(clips), 200):
-        points = [
-            q.Point(id=i, vector={"clips": clips[i].tolist()}, payload={})
-            for i in range(begin, min(begin + 200, len(clips)))
-        ]
-        shard.update(q.UpdateOperation.upsert_points(points))
-    shard.optimize()
-
-    def retrieve(query: np.ndarray) -> np.ndarray:
-        request = q.QueryRequest(query=q.Query.Nearest(query.tolist(), using="clips"), limit=100)
-        return np.array([point.id for point in shard.query(request)])
-
-    return retrieve
-
-
-def lancedb_scan(clips: np.ndarray, folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a retrieval by LanceDB's multivector column, without an index: its exact mode."""
-    import lancedb
-    import pyarrow as pa
-
-    schema = pa.schema([("id", pa.int64()), ("clips", pa.list_(pa.list_(pa.float32(), DIM)))])
-
-    def batches() -> Iterator[Any]:
-        for begin in range(0, len(clips), 500):
-            part = clips[begin : begin + 500]
-            inner = pa.FixedSizeListArray.from_arrays(pa.array(part.reshape(-1)), DIM)
-            outer = pa.ListArray.from_arrays(
-                pa.array(np.arange(0, part.shape[0] * CLIPS + 1, CLIPS, dtype="i4")), inner
-            )
-            yield pa.RecordBatch.from_arrays([pa.array(np.arange(begin, begin + len(part))), outer], schema=schema)
-
-    table = lancedb.connect(str(folder)).create_table("videos", batches(), schema=schema)
-
-    def retrieve(query: np.ndarray) -> np.ndarray:
-        found = table.search(query, vector_column_name="clips").distance_type("cosine").limit(100)
-        return np.array(found.select(["id"]).to_arrow()["id"].to_pylist())
-
-    return retrieve
-
-
-def fast_plaid(clips: np.ndarray, folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a retrieval by fast-plaid on the CPU."""
-    import torch
-    from fast_plaid import search
-
-    engine = search.FastPlaid(index=str(folder), device="cpu")
-    engine.create(documents_embeddings=[torch.from_numpy(part) for part in clips])
-
-    def retrieve(query: np.ndarray) -> np.ndarray:
-        (found,) = engine.search(queries_embeddings=torch.from_numpy(query)[None], top_k=100)
-        return np.array([number for number, _ in found])
-
-    return retrieve
-
-
-def videos_of(data: Generator, count: int) -> Iterator[tuple[Video, np.ndarray]]:
-    for number in range(count):
-        clips = data.clips(number)
-        yield Video(str(number), f"/{number}", str(number), duration=2.0 * CLIPS, clip_length=2.0), clips
+    def answers(self, query: np.ndarray) -> dict[str, Found]:
+        best = self(query)
+        return {kind: best.found(kind) for kind in KINDS}
 
 
 def cpu() -> float:
@@ -238,122 +107,261 @@ def cpu() -> float:
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
-def build_index(folder: Path, data: Generator) -> tuple[CorpusIndex, dict[str, Any]]:
-    """Build our index and measure building, opening and adding."""
-    begin = cpu()
+def built_index(folder: Path, corpus: Corpus) -> dict[str, Any]:
+    """Build our index in a process of its own, unless it is there, and return what that took."""
+    report = folder / f"index-{corpus.videos}.json"
+    if not report.exists():
+        shutil.rmtree(folder / f"index-{corpus.videos}", ignore_errors=True)
+        command = [sys.executable, __file__, "--build-in", str(folder), *sys.argv[1:]]
+        report.write_text(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return json.loads(report.read_text())
+
+
+def build(folder: Path, corpus: Corpus) -> dict[str, float]:
+    begin, wall, generating = cpu(), time.perf_counter(), 0.0
+
+    def records() -> Iterator[Any]:  # making the data is not building
+        nonlocal generating
+        videos, start = corpus.records(), cpu()
+        for video in videos:
+            generating += cpu() - start
+            yield video
+            start = cpu()
+
     with CorpusIndex.create(folder, IndexSettings(dim=DIM)) as index:
-        index.add_many(videos_of(data, data.videos))
+        index.add_many(records())
         index.compact()
-        built, stats = cpu() - begin, index.stats()
-    begin, wall = cpu(), time.perf_counter()
-    index = CorpusIndex.open(folder)
-    opened = {"open_ms": 1e3 * (time.perf_counter() - wall), "open_cpu_ms": 1e3 * (cpu() - begin)}
-    return index, opened | {
-        "build_cpu_s": built,
-        "first_stage_bytes_per_clip": stats.first_stage_bytes / stats.clips,
-        "clip_bytes_per_clip": stats.clip_bytes / stats.clips,
+    return {
+        "build_cpu_s": cpu() - begin - generating,
+        "build_wall_s": time.perf_counter() - wall,
+        "generating_cpu_s": generating,
+        "build_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
 
-def measure(
-    systems: dict[str, Callable[[np.ndarray], Moments]], queries: list[np.ndarray], truth: list[Moments]
-) -> Any:
-    """Run the systems in turns and return CPU and wall milliseconds and recall of each."""
-    rows = {name: {"cpu": [], "wall": [], "moments": [], "videos": []} for name in systems}
-    for number, (query, expected) in enumerate(zip(queries, truth, strict=True)):
-        for name, search in systems.items():
-            if number == 0:
-                search(query)  # warm
-            begin, wall = cpu(), time.perf_counter()
-            found = search(query)
-            row = rows[name]
-            row["cpu"].append(1e3 * (cpu() - begin))
-            row["wall"].append(1e3 * (time.perf_counter() - wall))
-            row["moments"].append(len(set(found) & set(expected)) / TOP)
-            row["videos"].append(len({m[0] for m in found} & {m[0] for m in expected}) / TOP)
+def milliseconds(action: Callable[[], Any], times: int = 1) -> dict[str, float]:
+    walls, cpus = [], []
+    for _ in range(times):
+        begin, wall = cpu(), time.perf_counter()
+        action()
+        walls.append(1e3 * (time.perf_counter() - wall))
+        cpus.append(1e3 * (cpu() - begin))
+    return {"cpu": float(np.median(cpus)), "wall": float(np.median(walls))}
+
+
+def evict(folder: Path) -> None:
+    """Ask the system to forget the files of an index."""
+    for path in folder.rglob("*.bin"):
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def upkeep(folder: Path, corpus: Corpus, queries: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Measure opening, a first search, searches that find nothing cached, batches, and adding to a copy."""
+    report: dict[str, Any] = {"open": milliseconds(lambda: CorpusIndex.open(folder).close(), 5)}
+
+    def first_search() -> None:
+        evict(folder)
+        with CorpusIndex.open(folder) as index:
+            Ours(index)(queries[0])
+
+    report["first_search_uncached"] = milliseconds(first_search, 3)
+    with CorpusIndex.open(folder) as index:
+        ours, cold = Ours(index), []
+        ours(queries[0])
+        for query in queries[:20]:
+            evict(folder)
+            cold.append(milliseconds(lambda query=query: ours(query)))
+        report["search_uncached"] = {kind: float(np.median([c[kind] for c in cold])) for kind in ("cpu", "wall")}
+        options = SearchOptions(top=TOP, lengths=LENGTHS, per_video=1)
+        batch = [(query, None) for query in (list(queries) * 32)[:32]]
+        took = milliseconds(lambda: index.search_batch(batch, options), 3)
+        report["batch_of_32_a_query"] = {kind: value / 32 for kind, value in took.items()}
+        report["batch_of_32_per_second"] = 32e3 / took["wall"]
+    copy = folder.with_name(folder.name + "-copy")
+    shutil.copytree(folder, copy, copy_function=lambda a, b: (os.link if a.endswith(".bin") else shutil.copy)(a, b))
+    with CorpusIndex.open(copy, "rw") as index:
+        more = Corpus(10**9)
+        new = iter([(video, more.clips(10**8 + i)) for i, (video, _) in zip(range(20), corpus.records(), strict=False)])
+
+        def add() -> None:
+            video, clips = next(new)
+            index.add(type(video)(f"new {video.video_id}", video.path, video.content_hash, 2.0 * CLIPS, 2.0), clips)
+
+        report["add"] = milliseconds(add, 20)
+        report["remove"] = milliseconds(lambda: index.remove([next(index.videos()).video_id]), 5)
+    report["replay_of_the_log"] = milliseconds(lambda: CorpusIndex.open(copy).close(), 3)
+    shutil.rmtree(copy)
+    return report
+
+
+def measure(systems: dict[str, System], queries: Sequence[np.ndarray], warm: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Run the systems in turns and return the CPU and wall milliseconds of each."""
+    rows: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for search in systems.values():
+        for query in warm:
+            search(query)
+    for number, query in enumerate(queries):
+        for name in list(systems) if number % 2 == 0 else reversed(systems):
+            rows[name].append(milliseconds(lambda name=name, query=query: systems[name](query)))
     return {
         name: {
-            "recall_moments": float(np.mean(row["moments"])),
-            "recall_videos": float(np.mean(row["videos"])),
-            "cpu_ms": float(np.mean(row["cpu"])),
-            "p50_ms": float(np.percentile(row["wall"], 50)),
-            "p95_ms": float(np.percentile(row["wall"], 95)),
+            f"{kind}_ms": {f"p{p}": float(np.percentile([row[kind] for row in times], p)) for p in (50, 95)}
+            for kind in ("cpu", "wall")
         }
-        for name, row in rows.items()
+        for name, times in rows.items()
     }
 
 
-def peers(names: list[str], clips: np.ndarray | None, folder: Path) -> dict[str, tuple[Callable[..., Moments], float]]:
-    """Return the other systems that are installed, with the CPU seconds that building each took."""
-    assert clips is not None
-    makers: dict[str, Callable[[], Callable[[np.ndarray], Any]]] = {
-        "torch": lambda: torch_exhaustive(clips),
-        "faiss": lambda: Reranked(faiss_clips(clips), clips),
-        "qdrant": lambda: Reranked(qdrant_edge(clips, folder / "qdrant"), clips),
-        "lancedb": lambda: Reranked(lancedb_scan(clips, folder / "lance"), clips),
-        "plaid": lambda: Reranked(fast_plaid(clips, folder / "plaid"), clips),
-    }
-    found = {}
+def recall(search: Any, queries: Sequence[np.ndarray], truth: Sequence[Best]) -> dict[str, float]:
+    """Return recall@10 of each kind that the system answers."""
+    shares: dict[str, list[float]] = defaultdict(list)
+    for query, best in zip(queries, truth, strict=True):
+        for kind, found in search.answers(query).items():
+            shares[kind].append(len(set(found) & set(best.found(kind))) / TOP)
+    return {kind: float(np.mean(share)) for kind, share in shares.items()}
+
+
+def source_ranks(ours: Ours, corpus: Corpus, queries: Sequence[np.ndarray]) -> dict[str, float]:
+    """Return how well the window that each query was made from is found among a hundred moments."""
+    report, ranks = {}, {0.5: [], 0.7: []}
+    for number, query in enumerate(queries):
+        video, begin, length = corpus.source(number)
+        found = ours.find(query, top=100, candidates=200, per_video=10)
+        for limit, ranked in ranks.items():
+            inner = [
+                (min(begin + length, first + n) - max(begin, first), n) if v == video else (0, n)
+                for v, first, n in found
+            ]
+            hits = [i for i, (i_n, n) in enumerate(inner, 1) if i_n >= limit * (length + n - i_n)]
+            ranked.append(hits[0] if hits else 101)
+    for limit, ranked in ranks.items():
+        report |= {f"R@{k} IoU {limit}": float(np.mean(np.array(ranked) <= k)) for k in (1, 10, 100)}
+        report[f"MedR IoU {limit}"] = float(np.median(ranked))
+    return report
+
+
+def others(names: Sequence[str], clips: np.ndarray, folder: Path, report: dict[str, Any]) -> dict[str, System]:
+    """Build the other systems that are installed; `report` gets what each took and takes."""
+    found: dict[str, System] = {}
     for name in names:
-        (folder / "qdrant").mkdir(exist_ok=True)
-        begin = cpu()
+        begin, own = cpu(), folder / name
+        own.mkdir()
         try:
-            found[name] = makers[name](), 0.0
-            found[name] = found[name][0], cpu() - begin
+            retrieve = PEERS[name](clips, own)
         except Exception as error:  # noqa: BLE001 - a peer that fails is reported, not fatal
             print(f"{name} is left out: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
+            continue
+        size = sum(path.stat().st_size for path in own.rglob("*") if path.is_file())
+        report[name] = {"build_cpu_s": cpu() - begin, "bytes_per_clip": size / (len(clips) * CLIPS)}
+        print(f"{name}: {report[name]}", file=sys.stderr)
+        found |= {f"{name} alone": Alone(retrieve), f"{name} + exact": Reranked(retrieve, clips)}
     return found
 
 
-def main() -> None:
+def kept_clips(folder: Path, corpus: Corpus) -> np.ndarray:
+    """Return the clips ``(N, 30, 512)`` of all videos, in a file."""
+    path = folder / f"clips-{corpus.videos}.npy"
+    if not path.exists():
+        out = np.lib.format.open_memmap(path, "w+", np.float32, (corpus.videos, CLIPS, DIM))
+        begin = 0
+        for part in corpus.chunks():
+            out[begin : begin + len(part)] = part
+            begin += len(part)
+        out.flush()
+    return np.load(path, mmap_mode="c")
+
+
+def plot(systems: dict[str, Any], title: str, path: Path) -> None:
+    """Draw recall against CPU time: a line for our candidates, a point for each other system."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), constrained_layout=True)
+    ours = [(row["cpu_ms"]["p50"], row["recall"]["strict"], name) for name, row in systems.items() if "C=" in name]
+    axes.plot(*zip(*[point[:2] for point in ours], strict=True), "o-", label="momentret, C candidates")
+    for x, y, name in ours:
+        axes.annotate(name.rpartition("C=")[2], (x, y), textcoords="offset points", xytext=(0, -13), ha="center")
+    for name, row in systems.items():
+        if "C=" not in name and "strict" in row["recall"]:
+            axes.plot(row["cpu_ms"]["p50"], row["recall"]["strict"], "s", label=name)
+    axes.set(
+        xscale="log", xlabel="CPU milliseconds a query (median)", ylabel="recall@10, one moment a video", title=title
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=2000)
-    parser.add_argument("--queries", type=int, default=60)
+    parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--noise", type=float, default=2.0, help="of the tokens: 2 standard, 4 hard")
     parser.add_argument("--no-scenes", action="store_true", help="videos that drift instead of being cut")
     parser.add_argument("--drift", type=float, default=0.8, help="correlation of neighbouring clips' noise")
     parser.add_argument("--systems", default="exact,certified,torch,faiss,qdrant,lancedb,plaid")
-    parser.add_argument("--candidates", default="20,50,100,200", help="of our first stage")
+    parser.add_argument("--candidates", default="20,50,100,200,500", help="of our first stage")
     parser.add_argument("--first-stages", default="pooled")
-    parser.add_argument("--folder", type=Path, help="where indexes are made; temporary by default")
-    arguments = parser.parse_args()
-    names = arguments.systems.split(",") if arguments.systems else []
-    data = Generator(arguments.videos, not arguments.no_scenes, arguments.drift)
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        index, report = build_index(Path(folder) / "index", data)
-        others = [name for name in names if name not in ("exact", "certified")]
-        clips = np.stack([data.clips(i) for i in range(data.videos)]) if others or data.videos <= 20_000 else None
-        systems: dict[str, Callable[[np.ndarray], Moments]] = {
+    parser.add_argument("--folder", type=Path, help="where the index and the truth are kept; temporary by default")
+    parser.add_argument("--skip-upkeep", action="store_true", help="measure searching only")
+    parser.add_argument("--plot", type=Path, help="PNG of recall against CPU time")
+    parser.add_argument("--build-in", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
+    corpus = Corpus(arguments.videos, not arguments.no_scenes, arguments.drift, arguments.noise)
+    if arguments.build_in:
+        print(json.dumps(build(arguments.build_in / f"index-{corpus.videos}", corpus)))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        kept = arguments.folder or Path(scratch)
+        kept.mkdir(parents=True, exist_ok=True)
+        print(json.dumps(report_of(arguments, corpus, kept, Path(scratch)), indent=1))
+
+
+def report_of(arguments: argparse.Namespace, corpus: Corpus, kept: Path, scratch: Path) -> dict[str, Any]:
+    names = [name for name in arguments.systems.split(",") if name]
+    report: dict[str, Any] = {"build": built_index(kept, corpus), "peers": {}}
+    queries = [corpus.query(number) for number in range(arguments.queries)]
+    warm = [corpus.query(10**6 + number) for number in range(WARM)]
+    truth = truth_of(corpus, queries, kept / f"truth-{corpus.videos}-{len(queries)}.npz")
+    folder = kept / f"index-{corpus.videos}"
+    with CorpusIndex.open(folder) as index:
+        systems: dict[str, Any] = {
             f"{stage} C={count}": Ours(index, candidates=int(count), first_stage=stage)
             for stage in arguments.first_stages.split(",")
             for count in arguments.candidates.split(",")
         }
-        systems |= {name: Ours(index, exact=name == "exact" or "certified") for name in names if name not in others}
-        builds = peers(others, clips, Path(folder)) if others else {}
-        systems |= {name: system for name, (system, _) in builds.items()}
-        queries = [data.query(number, arguments.noise) for number in range(arguments.queries)]
-        truth = [oracle(query, data, clips, index) for query in queries]
-        report |= {
-            "systems": measure(systems, queries, truth),
-            "peer_build_cpu_s": {k: b for k, (_, b) in builds.items()},
+        systems |= {n: Ours(index, exact=True if n == "exact" else n) for n in names if n in ("exact", "certified")}
+        if {"torch", *PEERS} & set(names):
+            clips = kept_clips(kept, corpus)
+            if "torch" in names:
+                systems["torch"] = Exhaustive(torch_exhaustive(clips))
+            systems |= others([name for name in names if name in PEERS], clips, scratch, report["peers"])
+        report["systems"] = measure(systems, queries, warm)
+        for name, search in systems.items():
+            report["systems"][name]["recall"] = recall(search, queries, truth)
+        report["source"] = source_ranks(Ours(index), corpus, queries)
+        stats = index.stats()
+        report["bytes_per_clip"] = {
+            "first_stage": stats.first_stage_bytes / stats.clips,
+            "clips": stats.clip_bytes / stats.clips,
+            "files": sum(path.stat().st_size for path in folder.rglob("*")) / stats.clips,
         }
-        index.close()
-    report |= {
-        "videos": data.videos,
+    report |= {} if arguments.skip_upkeep else upkeep(folder, corpus, queries)
+    if arguments.plot:
+        plot(report["systems"], f"{corpus.videos:,} videos, {corpus.videos * CLIPS:,} clips", arguments.plot)
+    return report | {
+        "videos": corpus.videos,
         "queries": len(queries),
         "noise": arguments.noise,
         "threads": os.environ.get("OMP_NUM_THREADS", "unset"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         "load": os.getloadavg(),
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    print(json.dumps(report, indent=1))
-
-
-def oracle(query: np.ndarray, data: Generator, clips: np.ndarray | None, index: CorpusIndex) -> Moments:
-    """Return the truth: from float32 clips, or, where they do not fit in memory, the exact search of the index."""
-    if clips is None:
-        return Ours(index, exact=True)(query)
-    return best_windows(query, clips, np.arange(len(clips)))[0]
 
 
 if __name__ == "__main__":
