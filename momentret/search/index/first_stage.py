@@ -47,9 +47,9 @@ class _Tokens:
 
     def products(self, rows: slice | np.ndarray) -> Iterator[np.ndarray]:
         """Yield, for each query, tokens x pooled vectors ``(T, P)`` of the given rows."""
-        scale = peak_scale(self.pools["pool_peaks"][rows], _INT8)  # (P, 2)
+        scale = peak_scale(_rows(self.pools["pool_peaks"], rows), _INT8)  # (P, 2)
         whole = [
-            products(left, np.ascontiguousarray(self.pools[name][rows])).reshape(2, len(self._offset), -1)
+            products(left, _rows(self.pools[name], rows)).reshape(2, len(self._offset), -1)
             for left, name in zip(self._digits, ("pool_head", "pool_tail"), strict=True)
             if left.shape[1]
         ]
@@ -59,6 +59,10 @@ class _Tokens:
                 out += join_digits(product[:, own], self._steps[i][own]) * scale[:, i]
             out += self._offset[own]
             yield out
+
+
+def _rows(array: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
+    return array[rows] if isinstance(rows, slice) else array.take(rows, 0)  # take is 4 times as fast as indexing
 
 
 def sieve(queries: Sequence[np.ndarray], segment: Segment, keep: int, allowed: np.ndarray) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 from momentret.search.chamfer import alignment
 from momentret.search.index.query import Hit, SearchOptions
 from momentret.search.index.runs import ClipSource, Run
-from momentret.search.index.windows import Windows, pick, score_runs
+from momentret.search.index.windows import ScoredRuns, pick, score_runs
 
 __all__ = ["Placed", "best_hits", "by_rank", "reach_of", "window_lengths"]
 
@@ -46,16 +46,18 @@ def best_hits(
         options: how many, how long, how far apart.
     """
     lengths = window_lengths(options)
-    videos: dict[tuple[int, int], list[Windows]] = defaultdict(list)
+    videos: dict[tuple[int, int], list[tuple[ScoredRuns, int]]] = defaultdict(list)
+    best: dict[tuple[int, int], float] = {}
     for number in sorted({number for number, _ in runs}):
-        own = [run for place, run in runs if place == number]
-        for windows in score_runs(query, sources[number], own, lengths):
-            videos[number, windows.run.video].append(windows)
-    best = {place: max(part.best for part in parts) for place, parts in videos.items()}
+        scored = score_runs(query, sources[number], [run for place, run in runs if place == number], lengths)
+        for i, (run, score) in enumerate(zip(scored.runs, scored.best.tolist(), strict=True)):
+            place = number, run.video
+            videos[place].append((scored, i))
+            best[place] = max(score, best.get(place, score))
     hits = []
     for number, row in sorted(best, key=best.__getitem__, reverse=True)[: options.top + _ties(best, options.top)]:
-        video = sources[number].video(row)
-        for score, first, last, product in pick(videos[number, row], lengths, options.per_video, options.overlap):
+        video, windows = sources[number].video(row), [scored.windows(i) for scored, i in videos[number, row]]
+        for score, first, last, product in pick(windows, lengths, options.per_video, options.overlap):
             start, end = video.window(first, last)
             hits.append(Hit(video, start, end, score, *alignment(product)))
     return tuple(sorted(hits, key=by_rank)[: options.top])

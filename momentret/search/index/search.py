@@ -16,7 +16,8 @@ from momentret.search.index.windows import score_runs
 
 __all__ = ["score_matrix", "search_segments"]
 
-_SIEVE_SHARE = 0.05
+_SIEVE_SHARE, _SIEVE_LEAST = 0.05, 1_200
+"""Chapters that the sieve keeps."""
 _EXACT_CLIPS = 16_384
 _PROOF_STEP = 64
 _ROUNDING = 1e-5
@@ -68,8 +69,8 @@ def _first_stage(
     left = int(allowed.sum())
     if options.first_stage != "pooled":
         some = [np.intersect1d(rows, np.flatnonzero(allowed)) for rows in propose(segment, queries, options, count)]
-    elif segment.basis_names and left > 20 * count:
-        some = sieve(queries, segment, max(20 * count, int(_SIEVE_SHARE * left)), allowed)
+    elif segment.basis_names and left > 2 * max(_SIEVE_LEAST, 10 * count):
+        some = sieve(queries, segment, max(_SIEVE_LEAST, 10 * count, int(_SIEVE_SHARE * left)), allowed)
     else:
         everything = np.flatnonzero(allowed)
         one_pass = None if left == len(allowed) else everything
@@ -121,8 +122,9 @@ def video_scores(
     """Yield ``(row, score of its best window)`` of whole videos, some thousand clips at a time."""
     counts = np.cumsum(segment.columns["clip_count"][rows], dtype=np.int64)
     for part in np.split(rows, np.flatnonzero(np.diff(counts // _EXACT_CLIPS)) + 1):
-        for windows in score_runs(query, segment, _whole_runs(segment, part), lengths):
-            yield windows.run.video, windows.best
+        if len(part):
+            best = score_runs(query, segment, _whole_runs(segment, part), lengths).best
+            yield from zip(part.tolist(), best.tolist(), strict=True)
 
 
 def score_matrix(segments: Sequence[Segment], queries: Sequence[np.ndarray], options: SearchOptions) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from momentret.search.chamfer import window_scores
 from momentret.search.index.runs import ClipSource, Run
 
-__all__ = ["Windows", "pick", "score_runs"]
+__all__ = ["ScoredRuns", "Windows", "pick", "score_runs"]
 
 _CHUNK = 512
 """Clips decoded at a time: 1 MB as float32, so they stay in the cache."""
@@ -25,8 +25,27 @@ class Windows:
     """``(W, n)``: row w, column i is the window of ``lengths[w]`` clips from clip ``run.begin + i`` on; -inf: none."""
     product: np.ndarray
     """``(T, n)``: tokens x clips."""
-    best: float
-    """The highest of the scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRuns:
+    """The windows of some runs, scored."""
+
+    runs: Sequence[Run]
+    ends: np.ndarray
+    """``(runs,)``: the column after the last of each run."""
+    scores: np.ndarray
+    """``(W, L)``: those of all runs, side by side."""
+    product: np.ndarray
+    """``(T, L)``."""
+    best: np.ndarray
+    """``(runs,)``: the highest score of each."""
+
+    def windows(self, i: int) -> Windows:
+        """Return the windows of one run."""
+        run, end = self.runs[i], int(self.ends[i])
+        columns = slice(end - (run.end - run.begin), end)
+        return Windows(run, self.scores[:, columns], self.product[:, columns])
 
 
 def clip_products(query: np.ndarray, source: ClipSource, runs: Sequence[Run]) -> np.ndarray:
@@ -39,26 +58,19 @@ def clip_products(query: np.ndarray, source: ClipSource, runs: Sequence[Run]) ->
     return np.ascontiguousarray(out.T)
 
 
-def score_runs(query: np.ndarray, source: ClipSource, runs: Sequence[Run], lengths: Sequence[int]) -> list[Windows]:
+def score_runs(query: np.ndarray, source: ClipSource, runs: Sequence[Run], lengths: Sequence[int]) -> ScoredRuns:
     """Score every window of every run.
 
     Args:
         query: ``(T, D)`` unit rows.
         source: that the runs are of.
-        runs: of clips; windows stay within one.
+        runs: of clips, at least one; windows stay within one.
         lengths: of the windows in clips, ascending.
     """
-    if not runs:
-        return []
     product = clip_products(query, source, runs)
     sizes = np.array([run.end - run.begin for run in runs])
-    scores = window_scores(product, sizes, lengths)
-    ends = np.cumsum(sizes)
-    best = np.maximum.reduceat(scores.max(0), ends - sizes).tolist()
-    return [
-        Windows(run, scores[:, end - size : end], product[:, end - size : end], highest)
-        for run, size, end, highest in zip(runs, sizes.tolist(), ends.tolist(), best, strict=True)
-    ]
+    ends, scores = np.cumsum(sizes), window_scores(product, sizes, lengths)
+    return ScoredRuns(runs, ends, scores, product, np.maximum.reduceat(scores.max(0), ends - sizes))
 
 
 def pick(
@@ -78,10 +90,12 @@ def pick(
     end = np.minimum(first + np.array(lengths)[:, None], last_of_run)  # (W, n); a short video's window ends with it
     product = np.concatenate([part.product for part in windows], axis=1)
     found: list[tuple[float, int, int, np.ndarray]] = []
-    while len(found) < count and scores.max(initial=-np.inf) > -np.inf:
+    while scores.max(initial=-np.inf) > -np.inf:
         row, column = np.unravel_index(int(scores.argmax()), scores.shape)
         begin, stop = int(first[0, column]), int(end[row, column])
         found.append((float(scores[row, column]), begin, stop - 1, product[:, column : column + stop - begin]))
+        if len(found) == count:
+            break
         inner = np.minimum(end, stop) - np.maximum(first, begin)
         union = (end - first) + (stop - begin) - inner
         scores[inner > overlap * union] = -np.inf
