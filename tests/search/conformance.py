@@ -16,7 +16,7 @@ import pytest
 from momentret.errors import DataError, FeatureError, MismatchError
 from momentret.search.backend import Backend, copy_videos
 from momentret.search.index import CorpusIndex, Filter, Hit, IndexSettings, SearchOptions, Video
-from momentret.search.merge import search_several
+from momentret.search.merge import Several
 from tests.search.corpus import DIM, clips_of, contents, unit, video_of
 
 LENGTHS = (1, 2, 3, 5, 8, 30)
@@ -264,7 +264,7 @@ class Conformance:
             other.add_many(video_of(number) for number in range(1, 25, 2))
             queries = [(query_of(number), None) for number in range(4)]
             for options in (ALL, SearchOptions(exact=True, lengths=LENGTHS, top=7)):
-                both, whole = search_several([half, other], queries, options), reference.search_batch(queries, options)
-                for found, expected in zip(both, whole, strict=True):
+                whole = reference.search_batch(queries, options)
+                for found, expected in zip(Several([half, other]).search_batch(queries, options), whole, strict=True):
                     same_moments(found.hits, expected.hits)
                     assert (found.videos, found.scored, found.certified) == (25, 25, True)
