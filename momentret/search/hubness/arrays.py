@@ -22,6 +22,7 @@ __all__ = [
     "BLOCK_BYTES",
     "Array",
     "JoinedRows",
+    "MappedPages",
     "MatrixRows",
     "ProductRows",
     "Rows",
@@ -36,7 +37,7 @@ Array = Any
 """A NumPy array, a memory map, an HDF5 data set, or a torch tensor: two axes, numbers."""
 
 BLOCK_BYTES = 16 << 20  # one block of similarities: beside it nothing of its size is held
-DROP_BYTES = 256 << 20  # pages of a memory map are given back after so many bytes
+DROP_BYTES = 64 << 20  # pages of a memory map are given back after so many bytes
 GROUPS = 64  # of columns, in `top_k`
 
 F = TypeVar("F")
@@ -180,7 +181,7 @@ class Rows(Protocol):
         ...
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Tensor]]:
-        """Yield ``(first row, block)`` from top to bottom."""
+        """Yield ``(first row, block)`` from top to bottom; a block lasts until the next one is asked for."""
         ...
 
 
@@ -191,10 +192,29 @@ class _Blocks:
     def read(self, start: int, stop: int) -> Tensor:  # every kind of rows has its own
         raise NotImplementedError
 
+    def block_rows(self, block_bytes: int) -> int:
+        """Return how many rows make a block of that size."""
+        return max(1, min(self.shape[0], block_bytes // (self.shape[1] * self.dtype.itemsize)))
+
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Tensor]]:
-        size = max(1, block_bytes // (self.shape[1] * self.dtype.itemsize))
+        size = self.block_rows(block_bytes)
         for start in range(0, self.shape[0], size):
             yield start, self.read(start, min(start + size, self.shape[0]))
+
+
+class MappedPages:
+    """Gives the pages of a memory map back now and then: each counts as resident until then. Nothing is lost by it."""
+
+    def __init__(self, array: Array) -> None:
+        self._map: mmap.mmap | None = getattr(array, "_mmap", None)
+        self._bytes = 0
+
+    def touched(self, count: int) -> None:
+        """Note that `count` bytes were read or written."""
+        self._bytes += count
+        if self._map is not None and self._bytes > DROP_BYTES and hasattr(self._map, "madvise"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._bytes = 0
 
 
 class MatrixRows(_Blocks):
@@ -207,15 +227,11 @@ class MatrixRows(_Blocks):
         double = array.dtype in (torch.float64, np.dtype(np.float64))
         self.dtype = torch.float64 if double else torch.float32
         self.device = torch.device(device or (array.device if isinstance(array, Tensor) else "cpu"))
-        self._map: mmap.mmap | None = getattr(array, "_mmap", None)
-        self._mapped = 0
+        self._pages = MappedPages(array)
 
     def read(self, start: int, stop: int) -> Tensor:
         block = as_tensor(self.array[start:stop]).to(self.device)
-        self._mapped += block.nbytes
-        if self._map is not None and self._mapped > DROP_BYTES and hasattr(self._map, "madvise"):
-            self._map.madvise(mmap.MADV_DONTNEED)  # a mapped page counts as resident until it is given back
-            self._mapped = 0
+        self._pages.touched(block.nbytes)
         return block
 
     def sample(self, rows: np.ndarray, columns: np.ndarray) -> Tensor:
@@ -274,6 +290,13 @@ class ProductRows(_Blocks):
 
     def read(self, start: int, stop: int) -> Tensor:
         return self.embeddings(start, stop) @ self.right.T
+
+    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Tensor]]:
+        size = self.block_rows(block_bytes)
+        buffer = torch.empty(size, self.shape[1], dtype=self.dtype, device=self.device)  # one for all: no new pages
+        for start in range(0, self.shape[0], size):
+            left = self.embeddings(start, min(start + size, self.shape[0]))
+            yield start, torch.mm(left, self.right.T, out=buffer[: len(left)])
 
     def sample(self, rows: np.ndarray, columns: np.ndarray) -> Tensor:
         left = torch.cat([self.embeddings(i, i + 1) for i in rows])

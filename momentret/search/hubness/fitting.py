@@ -113,7 +113,7 @@ class Fitting:
         parts = []
         for start, block in bank.blocks(self.block_bytes):
             require_no_nan(block, bank.name, start)
-            parts.append(block)
+            parts.append(block.clone())
         return torch.cat(parts).T.sort(dim=1).values.contiguous()
 
     def _softmax(self) -> tuple[Term, ...]:

@@ -16,7 +16,16 @@ from torch import Tensor
 
 from momentret.errors import ConfigError, MismatchError
 from momentret.progress import Progress, silent
-from momentret.search.hubness.arrays import BLOCK_BYTES, Array, Rows, as_rows, as_tensor, require_no_nan, top_k
+from momentret.search.hubness.arrays import (
+    BLOCK_BYTES,
+    Array,
+    MappedPages,
+    Rows,
+    as_rows,
+    as_tensor,
+    require_no_nan,
+    top_k,
+)
 from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.fitting import QUERY_BETA, Facts, Fitting, Term, gallery_size, inverse, named_rows
 from momentret.search.hubness.guard import MIN_LIVE, GuardResult, guard_slope
@@ -135,8 +144,10 @@ class HubnessNormaliser:
         if out is None:
             out = torch.empty(rows.shape, dtype=self._dtype(rows), device=rows.device)
             out = out if isinstance(S, Tensor) or S is rows else out.numpy()
-        for start, block in self.blocks(rows, STRIP_BYTES, progress):
-            out[start : start + len(block)] = block if isinstance(out, Tensor) else block.cpu().numpy()
+        pages = MappedPages(out)
+        for start, strip in self._strips(rows, progress):
+            out[start : start + len(strip)] = strip if isinstance(out, Tensor) else strip.cpu().numpy()
+            pages.touched(strip.nbytes)
         return out
 
     def _dtype(self, rows: Rows) -> torch.dtype:
@@ -152,6 +163,17 @@ class HubnessNormaliser:
         for start, block in progress(rows.blocks(block_bytes), "correcting", total):
             require_no_nan(block, rows.name, start)
             yield start, apply(block)
+
+    def _strips(self, rows: Rows, progress: Progress) -> Iterator[tuple[int, Tensor]]:
+        """Yield what `blocks` does, computed in large blocks and corrected in strips that stay in the cache."""
+        apply = self.prepare(rows, progress=progress)
+        width = rows.shape[1] * rows.dtype.itemsize
+        size, total = max(1, STRIP_BYTES // width), -(-rows.shape[0] // max(1, BLOCK_BYTES // width))
+        for first, block in progress(rows.blocks(BLOCK_BYTES), "correcting", total):
+            for start in range(0, len(block), size):
+                strip = block[start : start + size]
+                require_no_nan(strip, rows.name, first + start)
+                yield first + start, apply(strip)
 
     def prepare(
         self, rows: Rows, block_bytes: int = BLOCK_BYTES, progress: Progress = silent
@@ -223,7 +245,7 @@ class HubnessNormaliser:
 
         With `ProductRows` no matrix of all similarities is ever held.
         """
-        found = [top_k(block, k) for _, block in self.blocks(S, progress=progress)]
+        found = [top_k(strip, k) for _, strip in self._strips(as_rows(S), progress)]
         values, places = (torch.cat(part).cpu().numpy() for part in zip(*found, strict=True))
         return places, values
 

@@ -66,7 +66,7 @@ class BankSums:
 
 def collect(
     rows: Rows,
-    betas: Sequence[float] = (),
+    betas: Sequence[float],
     top: int = 0,
     activation: int = 0,
     split: bool = True,
@@ -77,7 +77,7 @@ def collect(
 
     Args:
         rows: bank × gallery.
-        betas: inverse temperatures of the log-sum-exp states.
+        betas: inverse temperatures of the log-sum-exp states, at least one.
         top: keep so many of the largest entries of every column.
         activation: count items in the top so many of every row.
         split: keep the sub-banks apart, for `half_biases`.
@@ -140,22 +140,28 @@ def _add_exponentials(
 
 
 def _exponentials(block: Tensor, member: Tensor | None, reference: Tensor, betas: Sequence[float]) -> Tensor:
-    """Return the block's share of the sums, ``(betas, SUB_BANKS or 1, N)`` in the block's dtype."""
+    """Return the block's share of the sums, ``(betas, SUB_BANKS or 1, N)`` float64.
+
+    They are powers of two, which torch computes three times as fast as those of e; what the offsets lose to rounding
+    is the same for a whole column and is put back at the end.
+    """
     shift = torch.where(reference.isneginf(), 0.0, reference)
     parts = block.new_zeros(len(betas), 1 if member is None else len(member), block.shape[1])
     size = _strip_rows(block)
     buffer = block.new_empty(size, block.shape[1])
-    shifts = [(-beta * shift).to(block.dtype) for beta in betas]
+    rates = [float(torch.tensor(beta / math.log(2), dtype=block.dtype)) for beta in betas]
+    offsets = [(-rate * shift).to(block.dtype) for rate in rates]
     for start in range(0, len(block), size):
         strip = block[start : start + size]
         powers = buffer[: len(strip)]
-        for part, beta, offset in zip(parts, betas, shifts, strict=True):
-            torch.add(offset, strip, alpha=beta, out=powers).exp_()
+        for part, rate, offset in zip(parts, rates, offsets, strict=True):
+            torch.add(offset, strip, alpha=rate, out=powers).exp2_()
             if member is None:
                 part[0] += powers.sum(0)
             else:
                 part.addmm_(member[:, start : start + size], powers)
-    return parts
+    lost = torch.stack([offset + rate * shift for rate, offset in zip(rates, offsets, strict=True)])  # float64
+    return parts.double() * (-lost).exp2()[:, None]
 
 
 def _sub_banks(keys: np.ndarray, start: int, first: dict[int, int]) -> np.ndarray:
