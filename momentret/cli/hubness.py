@@ -428,6 +428,8 @@ def _run(
         return
     for name, report in found.items():
         _print(report, f"hubness, {name}" if both or name == BACKWARD else "hubness")
+    if wanted.output is not None:
+        typer.echo(f"written to {wanted.output}")
 
 
 def _print(found: dict[str, Any], title: str) -> None:
@@ -435,15 +437,24 @@ def _print(found: dict[str, Any], title: str) -> None:
     method = found.get("method", "raw")
     marked = f"{method} (transductive)" if found.get("transductive") else method
     rows: list[list[str]] = []
+    if found["retrieval"]["raw"]:
+        metrics = ("R1", "R5", "R10", "MdR", "MnR")
+        rows += [[name, *(f"{found['retrieval'][side][name]:.1f}" for side in sides)] for name in metrics]
     for k in found["hubness"]["raw"]:
         sets = [found["hubness"][side][k] for side in sides]
         names = ("skewness", "max", "hub_rate", "hub_occupancy", "antihub_rate", "robin_hood")
         rows += [[f"N_{k} {n.replace('_', ' ')}", *(_short(values[n]) for values in sets)] for n in names]
         rows.append([f"N_{k} skewness without hubness", *(_short(values["skewness_baseline"]) for values in sets)])
-    if found["retrieval"]["raw"]:
-        metrics = ("R1", "R5", "R10", "MdR", "MnR")
-        rows += [[name, *(f"{found['retrieval'][side][name]:.1f}" for side in sides)] for name in metrics]
     print_table(title, ["", *("raw" if side == "raw" else marked for side in sides)], rows)
+    hubs = [f"{hub['id']} ({hub['occurrences']})" for hub in found["hubness"]["raw"][k]["top_hubs"][:5]]
+    typer.echo(f"worst hubs, in so many lists of {k}: {', '.join(hubs)}")
+    change = found["difference"] or {}
+    if "R1" in change:
+        low, high = change["ci95"]
+        typer.echo(
+            f"R1 {change['R1']:+.1f} (95 % interval {low:+.1f} to {high:+.1f}): {change['gained']} queries gained, "
+            f"{change['lost']} lost, p {change['mcnemar_p']:.2g}"
+        )
 
 
 def _print_fitted(normaliser: HubnessNormaliser, output: Path, as_json: bool) -> None:

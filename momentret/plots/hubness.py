@@ -15,6 +15,7 @@ from momentret.files import atomic_write
 __all__ = ["plot_hubness", "plot_tuning"]
 
 RAW, CORRECTED = "#c44e52", "#4c72b0"
+BINS = 50
 COUNTED = ("nnn", "csls")  # are tuned by the number of bank rows they average
 BETA_LABEL, K_LABEL = "inverse temperature × deviation of the bank", "bank similarities averaged (k)"
 
@@ -48,29 +49,37 @@ def plot_hubness(
 def _draw_distribution(axes: Any, counts: Mapping[str, np.ndarray], k: int, queries: int) -> None:
     top = max(int(values.max()) for values in counts.values())
     size = len(next(iter(counts.values())))
-    edges = np.unique(np.linspace(0, top + 1, min(top + 2, 60)).astype(int))
+    step = -(-(top + 1) // BINS)  # whole numbers a bin, as many in each
+    edges = np.arange(0, top + 1 + step, step)
     for (name, values), colour in zip(counts.items(), (RAW, CORRECTED), strict=False):
-        axes.hist(values, bins=edges, histtype="step", linewidth=1.6, color=colour, label=name)
+        label = f"{name}: {np.mean(values == 0):.1%} never retrieved, at most {values.max()}"
+        axes.hist(values, bins=edges, histtype="stepfilled", alpha=0.25, color=colour)
+        axes.hist(values, bins=edges, histtype="step", linewidth=1.6, color=colour, label=label)
     mean = min(k, size) * queries / size
     axes.axvline(mean, color="grey", linewidth=0.8, label=f"mean {mean:.1f}")
     axes.axvline(2 * mean, color="grey", linestyle="--", linewidth=0.8, label="hub from here")
     uniform = np.random.default_rng(0).binomial(queries, min(k, size) / size, size)
     axes.hist(uniform, bins=edges, histtype="step", linestyle=":", color="black", label="without hubness")
-    axes.set(xlabel=f"$N_{{{k}}}$: lists an item is in", ylabel="gallery items", yscale="log", title="k-occurrence")
+    axes.set(xlabel=f"$N_{{{k}}}$: lists an item is in", ylabel="gallery items", yscale="log", ylim=(0.7, None))
+    axes.set_title(f"{queries:,} lists of {min(k, size)} from {size:,} items")
     axes.legend(fontsize="small")
     axes.grid(alpha=0.3)
 
 
 def _draw_hubs(axes: Any, counts: Mapping[str, np.ndarray], k: int, ids: Sequence[str], most: int = 12) -> None:
     raw = next(iter(counts.values()))
-    worst = np.argsort(-raw, kind="stable")[:most][::-1]
-    height = 0.8 / len(counts)
+    worst = np.argsort(-raw, kind="stable")[:most]
+    places, height = np.arange(len(worst)), 0.8 / len(counts)
     for i, ((name, values), colour) in enumerate(zip(counts.items(), (RAW, CORRECTED), strict=False)):
-        axes.barh(np.arange(len(worst)) - i * height, values[worst], height=height, color=colour, label=name)
+        bars = axes.barh(places + i * height, values[worst], height=height, color=colour, label=name)
+        axes.bar_label(bars, fontsize="x-small", padding=2)
     names = [ids[i] if len(ids[i]) <= 24 else ids[i][:21] + "…" for i in worst]
-    axes.set_yticks(np.arange(len(worst)), [name.replace("$", r"\$") for name in names], fontsize="small")
-    axes.set(xlabel=f"$N_{{{k}}}$", title="worst hubs")
-    axes.legend(fontsize="small")
+    axes.set_yticks(places + (len(counts) - 1) * height / 2, [name.replace("$", r"\$") for name in names])
+    axes.tick_params(axis="y", labelsize="small")
+    axes.invert_yaxis()
+    axes.set(xlabel=f"$N_{{{k}}}$", title=f"the {len(worst)} worst hubs")
+    axes.margins(x=0.08)
+    axes.legend(fontsize="small", loc="lower right")
     axes.grid(alpha=0.3, axis="x")
 
 

@@ -59,6 +59,7 @@ class HubnessNormaliser:
         """Gallery size; None before fitting."""
         self.ordered: Tensor | None = None
         """GC alone: the bank's similarities of every item in ascending order, ``(N, M)``."""
+        self._kept: _Subtract | None = None  # so that one query at a time costs no more than its own numbers
 
     def fit(
         self,
@@ -199,7 +200,10 @@ class HubnessNormaliser:
             return self._globally_corrected
         if self.config.method == "dualdis" and self.config.rule == "product":
             return self._product
-        return _Subtract(self, rows)
+        kept = self._kept
+        if kept is None or not kept.serves(self, rows):
+            kept = self._kept = _Subtract(self, rows)
+        return kept
 
     def _globally_corrected(self, block: Tensor) -> Tensor:
         assert self.ordered is not None
@@ -342,12 +346,19 @@ class _Subtract:
 
     def __init__(self, normaliser: HubnessNormaliser, rows: Rows) -> None:
         self.normaliser = normaliser
+        self.made_of = (normaliser.terms, normaliser.facts, rows.device, rows.dtype)
         self.gated = any(term.active is not None for term in normaliser.terms)
         self.shares = [
             (normaliser.facts.shrink * term.weight * _centred(term)).to(rows.device, rows.dtype)
             for term in normaliser.terms
         ]
         self.total = sum(self.shares)
+
+    def serves(self, normaliser: HubnessNormaliser, rows: Rows) -> bool:
+        """Tell whether it would be made the same again."""
+        terms, facts, device, dtype = self.made_of
+        same = terms is normaliser.terms and facts is normaliser.facts
+        return same and device == rows.device and dtype == rows.dtype
 
     def __call__(self, block: Tensor) -> Tensor:
         if not self.gated:
