@@ -149,6 +149,7 @@ def test_names_that_are_no_text_are_cut_and_shown(
         (["{film}", "-o", "{out}"], "name a --window START-END of it"),
         (["{film}", "-w", "5", "-o", "{out}"], "window '5' is not START-END"),
         (["{film}", "-w", "5-2", "-o", "{out}"], "window '5-2' ends before it begins"),
+        (["{film}", "-w", "0-1", "-o", "{out}.wmv"], "out.wmv' does not end like a video that can be written"),
         (["{found}", "-o", "{out}.mp4"], "names a file; give a folder"),
         (["{out}/absent", "-o", "{out}"], "No such file"),
     ],

@@ -103,9 +103,13 @@ def parse_window(text: str) -> tuple[float, float]:
 
 def _jobs_of_video(path: Path, windows: Sequence[str], output: Path) -> list[_Job]:
     from momentret.errors import ConfigError
+    from momentret.extract.videos import ENDINGS
     from momentret.video import FORMATS
+    from momentret.video.cuts import format_of
 
     spans = [parse_window(window) for window in windows]
+    if ENDINGS.fullmatch(output.suffix) and not output.is_dir():
+        format_of(output)  # a file, then, and one that can be written
     if output.suffix.lower() not in FORMATS or output.is_dir():
         return [_Job(path, *span, output / _name(path, *span)) for span in spans]
     if len(spans) > 1:

@@ -90,6 +90,8 @@ class _Picture:
     def _from_keyframe(self, source: Iterator[Any]) -> Iterator[Any]:
         began = False
         for packet in source:
+            if packet.pts is None:  # the second field of a picture
+                packet.pts = packet.dts
             time = seconds_of(self.info, packet)
             began = began or (packet.is_keyframe and time is not None and abs(time - self.key) < TIME_EPSILON)
             if began and time is not None and time > self.key - TIME_EPSILON:  # not built from what comes before it

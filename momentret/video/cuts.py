@@ -38,6 +38,8 @@ class Cut:
     are on screen in ``[start, end)``, at the same times, and plays everywhere. Without it the compressed pictures are
     copied, which takes no time and loses nothing, but can only begin at a keyframe: seconds early, as a rule.
 
+    Both take the picture and the sound that a player would choose, and nothing else.
+
     Raises:
         ConfigError: the window is empty or not finite, or the output's ending is not one of `FORMATS`.
     """

@@ -228,3 +228,10 @@ def test_a_long_video_is_cut_without_reading_it_all(tmp_path: Path) -> None:
 
     cut_video(path, Cut(100.0, 101.0, str(tmp_path / "a.mp4")), reached)
     assert 25 <= read < 60
+
+
+def test_a_frame_rate_that_no_one_believes_does_no_harm(tmp_path: Path) -> None:
+    path = render(tmp_path / "slow.mkv", options=H264, stamps=[0, 4_000_000, 8_000_000])  # a frame an hour
+    output, report = cut(path, tmp_path, 3_999.0, 4_001.0, exact=True)
+    assert [number for number, _ in shown(output)] == [0, 1]
+    assert (report.frames, report.end) == (2, 4_001.0)
