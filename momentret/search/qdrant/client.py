@@ -86,7 +86,7 @@ class Collection:
         """Make filters on a payload field fast."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Payload indexes have no effect")  # without a server
-            self.create_payload_index(field_name=field, field_schema=schema)
+            self.create_payload_index(field_name=field, field_schema=self.models.PayloadSchemaType(schema))
 
     def close(self) -> None:
         """Close the client if it was opened here."""
