@@ -16,7 +16,7 @@ from momentret.extract.shards import Advance, Job, shards
 __all__ = ["run_on_ray"]
 
 _TICK = 0.5
-_RETRIES = 20
+_RETRIES = 100
 """Times that a shard is begun again after the death of its process."""
 
 

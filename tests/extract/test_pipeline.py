@@ -19,6 +19,7 @@ from momentret.extract import ExtractConfig, Ledger, Outcome, clip_vectors, extr
 from momentret.features import FeatureConfig, FeatureStore, open_store
 from momentret.video import Limits, Sampling, sample_frames
 
+from ..helpers import wait_for
 from .films import film, films, hostile
 
 CONFIG = ExtractConfig(clip_length=0.5)
@@ -188,7 +189,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(tmp_path: Path) -> No
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(folder), str(output)], cwd=Path(__file__).parents[2]
         )
-        _wait_for(lambda: _records(output) >= finished + 2 or process.poll() is not None)  # noqa: B023
+        wait_for(lambda: _records(output) >= finished + 2 or process.poll() is not None)  # noqa: B023
         time.sleep(0.017 * kill)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -201,11 +202,3 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(tmp_path: Path) -> No
 
 def _records(output: Path) -> int:
     return len(list(partial_folder(output).glob("items/*.json")))
-
-
-def _wait_for(condition: object, seconds: float = 60.0) -> None:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happens"
-        time.sleep(0.005)

@@ -19,6 +19,7 @@ from momentret.extract import ExtractConfig, Job, pack, run_in_processes
 from momentret.extract.cluster import run_on_ray
 from momentret.video import Limits
 
+from ..helpers import wait_for
 from .films import films
 from .test_pipeline import content
 
@@ -99,10 +100,10 @@ def test_workers_end_with_the_one_who_started_them(tmp_path: Path, how: signal.S
         "if __name__ == '__main__': run_in_processes(Endless(**vars(job_of(Path(sys.argv[1])))), 2)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT, stderr=subprocess.DEVNULL)
-    _wait_for(lambda: len(list(tmp_path.glob("*.pid"))) == 2)
+    wait_for(lambda: len(list(tmp_path.glob("*.pid"))) == 2)
     parent.send_signal(how)
     parent.wait(timeout=60)
-    _wait_for(lambda: not any(_runs(int(path.stem)) for path in tmp_path.glob("*.pid")))
+    wait_for(lambda: not any(_runs(int(path.stem)) for path in tmp_path.glob("*.pid")))
 
 
 def _runs(process: int) -> bool:
@@ -110,14 +111,6 @@ def _runs(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
-
-
-def _wait_for(condition: object, seconds: float = 60.0) -> None:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happens"
-        time.sleep(0.01)
 
 
 def test_a_cluster_without_ray_names_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
