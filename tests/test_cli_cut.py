@@ -135,7 +135,7 @@ def test_names_that_are_no_text_are_cut_and_shown(
     assert momentret("cut", found, "-o", tmp_path / "out", "--json") == 0
     rows = json.loads(capsys.readouterr().out)["cuts"]
     assert Path(rows[0]["path"]) == path
-    assert Path(rows[0]["output"]).name == "01-�_-b-0.5s-1s.mp4"
+    assert Path(rows[0]["output"]).name == "01-_-b-0.5s-1s.mp4"
     assert "cannot be opened" in rows[1]["error"]
 
 

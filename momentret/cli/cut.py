@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from momentret.cli.console import amount_bar, print_json
+from momentret.cli.console import amount_bar, one_line, print_json
 
 if TYPE_CHECKING:
     from momentret.video import CutReport, IsolatedCutter
@@ -148,10 +148,10 @@ def _name(path: Path, start: float, end: float) -> str:
 
 
 def _slug(text: str) -> str:
-    """Return text as a part of a file name on every system."""
+    """Return text as a part of a file name on every system, which no shell takes for more."""
     from momentret.files import clean_name
 
-    return re.sub(r'[<>:"|?*\s]+', "-", clean_name(text, 60)).strip("-. ") or "video"
+    return re.sub(r"[^\w.]+", "-", clean_name(text, 60)).strip("-.") or "video"
 
 
 def _number(seconds: float) -> str:
@@ -200,14 +200,12 @@ def _facts(job: _Job, report: CutReport) -> dict[str, Any]:
 
 
 def _tell(row: dict[str, Any]) -> None:
-    from momentret.files import valid_text
-
     if "error" in row:
-        typer.echo(f"not cut: {row['error']}", err=True)
+        typer.echo(f"not cut: {one_line(row['error'])}", err=True)
         return
     text = f"{row['output']}: {row['end'] - row['start']:.2f} s, {row['frames']} frames"
     text += " and sound" if row["sound"] else ""
     if abs(row["early"]) >= 0.01:
         how = "early, at a keyframe" if row["early"] > 0 else "late, where the picture does"
         text += f"; begins {abs(row['early']):.2f} s {how} ({row['start']:.2f} s)"
-    typer.echo(valid_text(text))
+    typer.echo(one_line(text))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from momentret.cli.console import print_json, progress_bar
+from momentret.cli.console import one_line, print_json, progress_bar
 
 if TYPE_CHECKING:
     from momentret.report import Pictures
@@ -55,10 +55,8 @@ def report(
 
 
 def _tell(output: Path, sheet: Path | None, queries: int, moments: int, pictures: Pictures, as_json: bool) -> None:
-    from momentret.files import valid_text
-
     for problem in pictures.problems.values():
-        typer.echo(f"no pictures: {valid_text(problem)}", err=True)
+        typer.echo(f"no pictures: {one_line(problem)}", err=True)
     summary: dict[str, Any] = {
         "output": str(output),
         "sheet": None if sheet is None else str(sheet),
@@ -72,6 +70,6 @@ def _tell(output: Path, sheet: Path | None, queries: int, moments: int, pictures
         return
     more = "" if sheet is None else f", and {sheet}"
     typer.echo(
-        valid_text(f"{output}{more}: {queries} queries, {moments} moments, {summary['bytes'] / 1e6:.1f} MB")
+        one_line(f"{output}{more}: {queries} queries, {moments} moments, {summary['bytes'] / 1e6:.1f} MB")
         + (f"; {len(pictures.problems)} videos without pictures" if pictures.problems else "")
     )

@@ -79,7 +79,7 @@ def _draw_moment(sheet: Image.Image, view: MomentView, top: int) -> None:
         (TEXT, top), _shortened(f"{view.moment.rank}. {view.name}", BODY, width, bold=True), INK, _font(BODY, True)
     )
     pen.text((TEXT, top + 26), f"{view.window}   ({view.length})", INK, _font(BODY))
-    words = f"{view.confidence} sure, score {view.moment.score:.3f}" if view.problem is None else view.problem
+    words = f"{view.sureness}, score {view.moment.score:.3f}" if view.problem is None else view.problem
     colour = QUIET if view.problem is None else BAD
     pen.text((TEXT, top + 51), _shortened(words, SMALL, width), colour, _font(SMALL))
     _draw_timeline(pen, view, (TEXT, top + 76, WIDTH - MARGIN, top + SHOT[1] - 18))

@@ -47,7 +47,7 @@ class MomentView:
     window: str
     length: str
     duration: str
-    confidence: str
+    sureness: str
     poster: Shot
     strip: tuple[Shot, ...]
     timeline: Timeline
@@ -98,6 +98,7 @@ def _view_moment(answer: Answer, moment: FoundMoment, pictures: Pictures) -> Mom
     problem = pictures.problems.get(moment.path)
     if problem is None and any(picture.jpeg is None for picture in (poster, *strip)):
         problem = "the video ends before the moment does"
+    unlikely = answer.present and moment.confidence < answer.min_confidence
     return MomentView(
         moment=moment,
         name=readable(Path(moment.path).name) or readable(moment.video_id),
@@ -105,7 +106,7 @@ def _view_moment(answer: Answer, moment: FoundMoment, pictures: Pictures) -> Mom
         window=f"{clock(moment.start)} – {clock(moment.end)}",
         length=f"{moment.end - moment.start:.1f} s",
         duration=clock(moment.duration),
-        confidence=f"{moment.confidence:.0%}",
+        sureness=f"{moment.confidence:.0%} sure" + (", probably not" if unlikely else ""),
         poster=poster,
         strip=tuple(strip),
         timeline=_timeline(answer, moment),

@@ -71,5 +71,10 @@ def test_absence_is_said_plainly() -> None:
     assert view_answers([answer([])], Pictures())[0].verdict == "Nothing here matches."
 
 
+def test_a_moment_below_the_bar_is_called_unlikely() -> None:
+    (query,) = view_answers([answer([(FILM, 0.0, 1.0), (FILM, 1.0, 2.0)])], Pictures())
+    assert [view.sureness for view in query.moments] == ["90% sure", "45% sure, probably not"]
+
+
 def test_text_shows_what_it_holds() -> None:
     assert readable("a\u202eb\x00c\udcff\n\ud800") == "a�b�c�\n�"
