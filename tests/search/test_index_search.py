@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from momentret.errors import MomentretError
+from momentret.errors import ConfigError, MomentretError
 from momentret.search.chamfer import alignment, chamfer_cost
 from momentret.search.index import CorpusIndex, Filter, Hit, SearchOptions, Video, basis, proposals
+from momentret.search.index.device import device_scores
 from momentret.search.index.first_stage import pooled_scores, sieve, video_bounds
 from tests.search.corpus import DIM, build, clips_of, unit
 
@@ -251,6 +253,31 @@ def test_the_sieve_lets_the_best_video_through(rotated: CorpusIndex) -> None:
         (kept,) = sieve([wide_query(number)], segment, 40, everything)
         assert len(kept) == 40
         assert best in {segment.ids[segment.chapters.video[chapter]] for chapter in kept}
+
+
+@pytest.mark.parametrize("level", ["moment", "video"])
+@pytest.mark.parametrize("corpus", ["rotated", "index"])
+def test_a_device_scores_chapters_as_the_processor_does(
+    request: pytest.FixtureRequest, corpus: str, level: Literal["moment", "video"]
+) -> None:
+    index = request.getfixturevalue(corpus)
+    segment, query = index._store.segments()[0], wide_query(3)[:, : index.settings.dim]
+    (found,) = device_scores([query], segment, level, "cpu:0")
+    (expected,) = pooled_scores([query], segment, None, level)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_a_search_on_a_device_finds_the_same(index: CorpusIndex) -> None:
+    for number in range(6):
+        query, where = query_of(number, number * 5), Filter(folder="/films/1")
+        options = [SearchOptions(candidates=20, top=3, where=where, device=device) for device in ("cpu", "cpu:0")]
+        there, here = (index.search(query, options=o).hits for o in options)
+        assert there == here
+
+
+def test_a_device_that_is_not_there_is_named(index: CorpusIndex) -> None:
+    with pytest.raises(ConfigError, match=r"'cuda:77' cannot be used .*; search with device 'cpu'"):
+        index.search(query_of(1, 1), options=SearchOptions(device="cuda:77"))
 
 
 def test_principal_axes_survive_another_compaction_and_a_move(rotated: CorpusIndex) -> None:

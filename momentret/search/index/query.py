@@ -68,6 +68,8 @@ class SearchOptions:
     """``"pooled"`` looks at every chapter; the others let FAISS propose chapters."""
     proof_limit: int | None = None
     """Videos that a certified search scores at the most before it gives up the proof."""
+    device: str = "cpu"
+    """Where the first stage looks at every chapter: ``"cpu"``, or torch's name of a GPU, such as ``"cuda"``."""
 
     def __post_init__(self) -> None:
         if min(self.top, self.candidates, self.per_video) < 1:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from momentret.search.index.device import device_scores
 from momentret.search.index.first_stage import pooled_scores, sieve, video_bounds
 from momentret.search.index.hits import Placed, best_hits, reach_of, window_lengths
 from momentret.search.index.proposals import propose
@@ -67,6 +68,11 @@ def _first_stage(
     if not allowed.any():
         return
     left = int(allowed.sum())
+    if options.first_stage == "pooled" and options.device != "cpu" and segment.entry is not None:
+        everything = np.flatnonzero(allowed)
+        for i, scores in enumerate(device_scores(queries, segment, options.level, options.device)):
+            yield i, everything, scores[everything]
+        return
     if options.first_stage != "pooled":
         some = [np.intersect1d(rows, np.flatnonzero(allowed)) for rows in propose(segment, queries, options, count)]
     elif segment.basis_names and left > 2 * max(_SIEVE_LEAST, 10 * count):
