@@ -2,7 +2,7 @@
 """Measure corpus search: CPU time and recall against exact symmetric Chamfer, beside other systems in the same run.
 
     python scripts/bench_search.py --videos 10000 --queries 200 --systems exact,torch,faiss,lancedb --plot recall.png
-    python scripts/bench_search.py --videos 100000 --queries 60 --device cuda --systems torch
+    python scripts/bench_search.py --videos 100000 --queries 60 --device cuda --systems torch --workers 8 --skip-upkeep
 
 Data are generated (seeded): topics, videos of 2 to 5 scenes, queries that are noisy clips of a random window. Recall@10
 counts, against exact 32-bit scores of everything: `strict` the best window of each of ten videos, `raw` the ten best
@@ -27,11 +27,12 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_search_data import CLIPS, DIM, KINDS, LENGTHS, TOP, Best, Corpus, Found, exact, truth_of
+from bench_search_data import CHUNK, CLIPS, DIM, KINDS, LENGTHS, TOP, Best, Corpus, Found, exact, truth_of
 from bench_search_peers import PEERS, Retrieve, torch_exhaustive
 
 from momentret.search.index import CorpusIndex, IndexSettings, SearchOptions
@@ -109,9 +110,9 @@ def cpu() -> float:
 
 def built_index(folder: Path, corpus: Corpus) -> dict[str, Any]:
     """Build our index in a process of its own, unless it is there, and return what that took."""
-    report = folder / f"index-{corpus.videos}.json"
+    report = folder / f"index-{corpus.name}.json"
     if not report.exists():
-        shutil.rmtree(folder / f"index-{corpus.videos}", ignore_errors=True)
+        shutil.rmtree(folder / f"index-{corpus.name}", ignore_errors=True)
         command = [sys.executable, __file__, "--build-in", str(folder), *sys.argv[1:]]
         report.write_text(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return json.loads(report.read_text())
@@ -259,15 +260,14 @@ def others(names: Sequence[str], clips: np.ndarray, folder: Path, report: dict[s
     return found
 
 
-def kept_clips(folder: Path, corpus: Corpus) -> np.ndarray:
+def kept_clips(folder: Path, corpus: Corpus, workers: int) -> np.ndarray:
     """Return the clips ``(N, 30, 512)`` of all videos, in a file."""
-    path = folder / f"clips-{corpus.videos}.npy"
+    path = folder / f"clips-{corpus.name}.npy"
     if not path.exists():
         out = np.lib.format.open_memmap(path, "w+", np.float32, (corpus.videos, CLIPS, DIM))
-        begin = 0
-        for part in corpus.chunks():
-            out[begin : begin + len(part)] = part
-            begin += len(part)
+        with ProcessPoolExecutor(workers) as pool:
+            for number, part in enumerate(pool.map(corpus.chunk, range(0, corpus.videos, CHUNK))):
+                out[number * CHUNK : number * CHUNK + len(part)] = part
         out.flush()
     return np.load(path, mmap_mode="c")
 
@@ -303,6 +303,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--candidates", default="20,50,100,200,500", help="of our first stage")
     parser.add_argument("--first-stages", default="pooled")
     parser.add_argument("--folder", type=Path, help="where the index and the truth are kept; temporary by default")
+    parser.add_argument("--device", default="cpu", help="also measure our first stage and torch there, such as cuda")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make the data")
     parser.add_argument("--skip-upkeep", action="store_true", help="measure searching only")
     parser.add_argument("--plot", type=Path, help="PNG of recall against CPU time")
     parser.add_argument("--build-in", type=Path, help=argparse.SUPPRESS)
@@ -313,7 +315,9 @@ def main() -> None:
     arguments = parse()
     corpus = Corpus(arguments.videos, not arguments.no_scenes, arguments.drift, arguments.noise)
     if arguments.build_in:
-        print(json.dumps(build(arguments.build_in / f"index-{corpus.videos}", corpus)))
+        made = arguments.build_in / f"clips-{corpus.name}.npy"
+        corpus.made = np.load(made, mmap_mode="r") if made.exists() else None
+        print(json.dumps(build(arguments.build_in / f"index-{corpus.name}", corpus)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         kept = arguments.folder or Path(scratch)
@@ -321,25 +325,36 @@ def main() -> None:
         print(json.dumps(report_of(arguments, corpus, kept, Path(scratch)), indent=1))
 
 
+def systems_of(
+    arguments: argparse.Namespace, index: CorpusIndex, clips: np.ndarray | None, scratch: Path, report: dict[str, Any]
+) -> dict[str, Any]:
+    """Return everything that takes turns."""
+    names, device = [name for name in arguments.systems.split(",") if name], arguments.device
+    systems: dict[str, Any] = {
+        f"{stage} C={count}": Ours(index, candidates=int(count), first_stage=stage)
+        for stage in arguments.first_stages.split(",")
+        for count in arguments.candidates.split(",")
+    }
+    if device != "cpu":
+        systems[f"pooled on {device}"] = Ours(index, device=device)
+    systems |= {n: Ours(index, exact=True if n == "exact" else n) for n in names if n in ("exact", "certified")}
+    if clips is not None and "torch" in names:
+        systems |= {f"torch on {place}": Exhaustive(torch_exhaustive(clips, place)) for place in {"cpu", device}}
+    if clips is not None:
+        systems |= others([name for name in names if name in PEERS], clips, scratch, report)
+    return systems
+
+
 def report_of(arguments: argparse.Namespace, corpus: Corpus, kept: Path, scratch: Path) -> dict[str, Any]:
-    names = [name for name in arguments.systems.split(",") if name]
+    needed = {"torch", *PEERS} & set(arguments.systems.split(","))
+    clips = corpus.made = kept_clips(kept, corpus, arguments.workers) if needed else None
     report: dict[str, Any] = {"build": built_index(kept, corpus), "peers": {}}
     queries = [corpus.query(number) for number in range(arguments.queries)]
     warm = [corpus.query(10**6 + number) for number in range(WARM)]
-    truth = truth_of(corpus, queries, kept / f"truth-{corpus.videos}-{len(queries)}.npz")
-    folder = kept / f"index-{corpus.videos}"
+    truth = truth_of(corpus, queries, kept / f"truth-{corpus.name}-{corpus.noise}-{len(queries)}.npz")
+    folder = kept / f"index-{corpus.name}"
     with CorpusIndex.open(folder) as index:
-        systems: dict[str, Any] = {
-            f"{stage} C={count}": Ours(index, candidates=int(count), first_stage=stage)
-            for stage in arguments.first_stages.split(",")
-            for count in arguments.candidates.split(",")
-        }
-        systems |= {n: Ours(index, exact=True if n == "exact" else n) for n in names if n in ("exact", "certified")}
-        if {"torch", *PEERS} & set(names):
-            clips = kept_clips(kept, corpus)
-            if "torch" in names:
-                systems["torch"] = Exhaustive(torch_exhaustive(clips))
-            systems |= others([name for name in names if name in PEERS], clips, scratch, report["peers"])
+        systems = systems_of(arguments, index, clips, scratch, report["peers"])
         report["systems"] = measure(systems, queries, warm)
         for name, search in systems.items():
             report["systems"][name]["recall"] = recall(search, queries, truth)
@@ -358,10 +373,20 @@ def report_of(arguments: argparse.Namespace, corpus: Corpus, kept: Path, scratch
         "queries": len(queries),
         "noise": arguments.noise,
         "threads": os.environ.get("OMP_NUM_THREADS", "unset"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+        "machine": machine(arguments.device),
         "load": os.getloadavg(),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def machine(device: str) -> str:
+    """Return what this ran on."""
+    place = f"{platform.machine()}, {os.cpu_count()} processors"
+    if device.startswith("cuda"):
+        import torch
+
+        place += f", {torch.cuda.get_device_name(device)}"
+    return place
 
 
 if __name__ == "__main__":

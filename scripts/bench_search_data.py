@@ -37,6 +37,13 @@ class Corpus:
     """Correlation of neighbouring clips' noise."""
     noise: float = 2.0
     """Of the tokens."""
+    made: np.ndarray | None = None
+    """All clips, where they were made already."""
+
+    @property
+    def name(self) -> str:
+        """Return what is in the names of files about these videos."""
+        return f"{self.videos}{'' if self.scenes else f'-drift-{self.drift}'}"
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -44,6 +51,8 @@ class Corpus:
 
     def clips(self, number: int) -> np.ndarray:
         """Return the clips ``(30, 512)`` of a video."""
+        if self.made is not None and number < len(self.made):
+            return np.array(self.made[number])
         rng = np.random.default_rng([1, number])
         base = self.topics[rng.integers(2000)] + 0.7 * draw(rng)
         noise = draw(rng, CLIPS)
@@ -71,10 +80,9 @@ class Corpus:
         source = clips[begin + rng.integers(length, size=tokens)]
         return unit(source + self.noise * draw(rng, tokens) + 0.3 * self.gap)
 
-    def chunks(self) -> Iterator[np.ndarray]:
-        """Yield the clips ``(n, 30, 512)`` of all videos, some hundred at a time."""
-        for begin in range(0, self.videos, CHUNK):
-            yield np.stack([self.clips(i) for i in range(begin, min(begin + CHUNK, self.videos))])
+    def chunk(self, begin: int) -> np.ndarray:
+        """Return the clips ``(n, 30, 512)`` of some hundred videos."""
+        return np.stack([self.clips(i) for i in range(begin, min(begin + CHUNK, self.videos))])
 
     def records(self) -> Iterator[tuple[Video, np.ndarray]]:
         """Yield what an index takes."""
@@ -130,8 +138,9 @@ def truth_of(corpus: Corpus, queries: list[np.ndarray], path: Path) -> list[Best
                 best.rows = dict(zip(KINDS, rows, strict=True))
         return bests
     tokens, ends = np.concatenate(queries), np.cumsum([len(query) for query in queries])
-    for number, clips in enumerate(corpus.chunks()):
-        product, videos = tokens @ clips.reshape(-1, DIM).T, np.arange(len(clips)) + number * CHUNK
+    for begin in range(0, corpus.videos, CHUNK):
+        clips = corpus.chunk(begin)
+        product, videos = tokens @ clips.reshape(-1, DIM).T, np.arange(begin, begin + len(clips))
         for best, end, query in zip(bests, ends.tolist(), queries, strict=True):
             best.show(product[end - len(query) : end], videos)
     np.savez(path, **{kind: np.stack([best.rows[kind] for best in bests]) for kind in KINDS})

@@ -22,6 +22,8 @@ Level = Literal["moment", "video"]
 
 _CHUNK = 4_096
 """Pooled vectors at a time: what is computed from them for one query stays in the cache."""
+_GLANCED = 16_384
+"""Pooled vectors that the sieve looks at at a time."""
 _INT8 = np.dtype("int8")
 
 
@@ -79,8 +81,8 @@ def sieve(queries: Sequence[np.ndarray], segment: Segment, keep: int, allowed: n
     left = np.concatenate([glance.codes for glance in glances])
     ends = np.cumsum([len(glance.codes) for glance in glances]).tolist()
     best = [np.empty(len(pools["pool_weight"]), dtype=np.float32) for _ in queries]
-    for begin in range(0, len(pools["pool_weight"]), _CHUNK):
-        chunk = slice(begin, begin + _CHUNK)
+    for begin in range(0, len(pools["pool_weight"]), _GLANCED):
+        chunk = slice(begin, begin + _GLANCED)
         product = products(left, pools["pool_head"][chunk])
         scale = peak_scale(pools["pool_peaks"][chunk, 0], _INT8)
         for out, glance, end in zip(best, glances, ends, strict=True):
