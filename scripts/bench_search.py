@@ -9,7 +9,7 @@ counts, against exact 32-bit scores of everything: `strict` the best window of e
 windows whatever video they are of, `videos` the ten best videos as wholes. Other systems are measured twice: with their
 own ranking, and with their hundred best videos given our exact scoring. Systems take turns, query by query, forwards
 and backwards, so that a busy machine slows all alike; CPU milliseconds are what to compare, with OMP_NUM_THREADS set
-for all. Systems that are not installed are skipped and said so. With --folder, the index and the truth are kept there
+for all. Systems that are not installed are skipped and said so. With --folder, indexes and the truth are kept there
 and used again.
 """
 
@@ -38,8 +38,6 @@ from bench_search_peers import PEERS, Retrieve, torch_exhaustive
 from momentret.search.index import CorpusIndex, IndexSettings, SearchOptions
 
 WARM = 20
-System = Callable[[np.ndarray], Any]
-"""Does the work that is timed; `Found` of the strict kind, or what `answers` turns into it."""
 
 
 class Ours:
@@ -57,9 +55,9 @@ class Ours:
     def __call__(self, query: np.ndarray) -> Found:
         return self.find(query)
 
-    def answers(self, query: np.ndarray) -> dict[str, Found]:
+    def answers(self, query: np.ndarray, found: Found) -> dict[str, Found]:
         raw = self.find(query, per_video=TOP, overlap=1.0)
-        return {"strict": self(query), "raw": raw, "videos": self.find(query, level="video")}
+        return {"strict": found, "raw": raw, "videos": self.find(query, level="video")}
 
 
 class Exhaustive:
@@ -71,8 +69,8 @@ class Exhaustive:
     def __call__(self, query: np.ndarray) -> Found:
         return self.search(query)
 
-    def answers(self, query: np.ndarray) -> dict[str, Found]:
-        return {"strict": self(query)}
+    def answers(self, query: np.ndarray, found: Found) -> dict[str, Found]:
+        return {"strict": found}
 
 
 class Alone:
@@ -84,8 +82,8 @@ class Alone:
     def __call__(self, query: np.ndarray) -> np.ndarray:
         return self.retrieve(query)[:TOP]
 
-    def answers(self, query: np.ndarray) -> dict[str, Found]:
-        return {"videos": [(int(video), 0, CLIPS) for video in self(query)]}
+    def answers(self, query: np.ndarray, found: np.ndarray) -> dict[str, Found]:
+        return {"videos": [(int(video), 0, CLIPS) for video in found]}
 
 
 class Reranked:
@@ -98,9 +96,8 @@ class Reranked:
         videos = np.unique(self.retrieve(query))
         return exact(query, self.clips[videos], videos)
 
-    def answers(self, query: np.ndarray) -> dict[str, Found]:
-        best = self(query)
-        return {kind: best.found(kind) for kind in KINDS}
+    def answers(self, query: np.ndarray, found: Best) -> dict[str, Found]:
+        return {kind: found.found(kind) for kind in KINDS}
 
 
 def cpu() -> float:
@@ -196,31 +193,26 @@ def upkeep(folder: Path, corpus: Corpus, queries: Sequence[np.ndarray]) -> dict[
     return report
 
 
-def measure(systems: dict[str, System], queries: Sequence[np.ndarray], warm: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Run the systems in turns and return the CPU and wall milliseconds of each."""
-    rows: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for search in systems.values():
-        for query in warm:
-            search(query)
-    for number, query in enumerate(queries):
+def measure(systems: dict[str, Any], queries: Sequence[np.ndarray], truth: Sequence[Best]) -> dict[str, Any]:
+    """Run the systems in turns and return the milliseconds and the recall of each."""
+    times: dict[str, list[dict[str, float]]] = defaultdict(list)
+    shares: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in systems}
+    for number, (query, best) in enumerate(zip(queries, truth, strict=True)):
         for name in list(systems) if number % 2 == 0 else reversed(systems):
-            rows[name].append(milliseconds(lambda name=name, query=query: systems[name](query)))
+            found: list[Any] = []
+            times[name].append(
+                milliseconds(lambda name=name, query=query, into=found: into.append(systems[name](query)))
+            )
+            for kind, answer in systems[name].answers(query, found[0]).items():
+                shares[name][kind].append(len(set(answer) & set(best.found(kind))) / TOP)
     return {
         name: {
-            f"{kind}_ms": {f"p{p}": float(np.percentile([row[kind] for row in times], p)) for p in (50, 95)}
+            f"{kind}_ms": {f"p{p}": float(np.percentile([row[kind] for row in rows], p)) for p in (50, 95)}
             for kind in ("cpu", "wall")
         }
-        for name, times in rows.items()
+        | {"recall": {kind: float(np.mean(share)) for kind, share in shares[name].items()}}
+        for name, rows in times.items()
     }
-
-
-def recall(search: Any, queries: Sequence[np.ndarray], truth: Sequence[Best]) -> dict[str, float]:
-    """Return recall@10 of each kind that the system answers."""
-    shares: dict[str, list[float]] = defaultdict(list)
-    for query, best in zip(queries, truth, strict=True):
-        for kind, found in search.answers(query).items():
-            shares[kind].append(len(set(found) & set(best.found(kind))) / TOP)
-    return {kind: float(np.mean(share)) for kind, share in shares.items()}
 
 
 def source_ranks(ours: Ours, corpus: Corpus, queries: Sequence[np.ndarray]) -> dict[str, float]:
@@ -242,19 +234,24 @@ def source_ranks(ours: Ours, corpus: Corpus, queries: Sequence[np.ndarray]) -> d
     return report
 
 
-def others(names: Sequence[str], clips: np.ndarray, folder: Path, report: dict[str, Any]) -> dict[str, System]:
-    """Build the other systems that are installed; `report` gets what each took and takes."""
-    found: dict[str, System] = {}
+def others(names: Sequence[str], clips: np.ndarray, kept: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """Build, or open, the other systems that are installed; `report` gets what each took and takes."""
+    found: dict[str, Any] = {}
     for name in names:
-        begin, own = cpu(), folder / name
-        own.mkdir()
+        own, note, begin = kept / f"{name}-{len(clips)}", kept / f"{name}-{len(clips)}.json", cpu()
+        if not note.exists():
+            shutil.rmtree(own, ignore_errors=True)
+            own.mkdir()
         try:
-            retrieve = PEERS[name](clips, own)
+            retrieve = PEERS[name](clips, own, note.exists())
         except Exception as error:  # noqa: BLE001 - a peer that fails is reported, not fatal
             print(f"{name} is left out: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
             continue
-        size = sum(path.stat().st_size for path in own.rglob("*") if path.is_file())
-        report[name] = {"build_cpu_s": cpu() - begin, "bytes_per_clip": size / (len(clips) * CLIPS)}
+        if not note.exists():
+            size = sum(path.stat().st_size for path in own.rglob("*") if path.is_file())
+            took = {"build_cpu_s": cpu() - begin, "bytes_per_clip": size / (len(clips) * CLIPS)}
+            note.write_text(json.dumps(took))
+        report[name] = json.loads(note.read_text())
         print(f"{name}: {report[name]}", file=sys.stderr)
         found |= {f"{name} alone": Alone(retrieve), f"{name} + exact": Reranked(retrieve, clips)}
     return found
@@ -302,9 +299,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--systems", default="exact,certified,torch,faiss,qdrant,lancedb,plaid")
     parser.add_argument("--candidates", default="20,50,100,200,500", help="of our first stage")
     parser.add_argument("--first-stages", default="pooled")
-    parser.add_argument("--folder", type=Path, help="where the index and the truth are kept; temporary by default")
+    parser.add_argument("--folder", type=Path, help="where indexes and the truth are kept; temporary by default")
     parser.add_argument("--device", default="cpu", help="also measure our first stage and torch there, such as cuda")
     parser.add_argument("--workers", type=int, default=1, help="processes that make the data")
+    parser.add_argument("--build-only", action="store_true", help="make what --folder keeps, and stop")
     parser.add_argument("--skip-upkeep", action="store_true", help="measure searching only")
     parser.add_argument("--plot", type=Path, help="PNG of recall against CPU time")
     parser.add_argument("--build-in", type=Path, help=argparse.SUPPRESS)
@@ -322,11 +320,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         kept = arguments.folder or Path(scratch)
         kept.mkdir(parents=True, exist_ok=True)
-        print(json.dumps(report_of(arguments, corpus, kept, Path(scratch)), indent=1))
+        print(json.dumps(report_of(arguments, corpus, kept), indent=1))
 
 
 def systems_of(
-    arguments: argparse.Namespace, index: CorpusIndex, clips: np.ndarray | None, scratch: Path, report: dict[str, Any]
+    arguments: argparse.Namespace, index: CorpusIndex, clips: np.ndarray | None, kept: Path, report: dict[str, Any]
 ) -> dict[str, Any]:
     """Return everything that takes turns."""
     names, device = [name for name in arguments.systems.split(",") if name], arguments.device
@@ -341,11 +339,11 @@ def systems_of(
     if clips is not None and "torch" in names:
         systems |= {f"torch on {place}": Exhaustive(torch_exhaustive(clips, place)) for place in {"cpu", device}}
     if clips is not None:
-        systems |= others([name for name in names if name in PEERS], clips, scratch, report)
+        systems |= others([name for name in names if name in PEERS], clips, kept, report)
     return systems
 
 
-def report_of(arguments: argparse.Namespace, corpus: Corpus, kept: Path, scratch: Path) -> dict[str, Any]:
+def report_of(arguments: argparse.Namespace, corpus: Corpus, kept: Path) -> dict[str, Any]:
     needed = {"torch", *PEERS} & set(arguments.systems.split(","))
     clips = corpus.made = kept_clips(kept, corpus, arguments.workers) if needed else None
     report: dict[str, Any] = {"build": built_index(kept, corpus), "peers": {}}
@@ -354,10 +352,13 @@ def report_of(arguments: argparse.Namespace, corpus: Corpus, kept: Path, scratch
     truth = truth_of(corpus, queries, kept / f"truth-{corpus.name}-{corpus.noise}-{len(queries)}.npz")
     folder = kept / f"index-{corpus.name}"
     with CorpusIndex.open(folder) as index:
-        systems = systems_of(arguments, index, clips, scratch, report["peers"])
-        report["systems"] = measure(systems, queries, warm)
-        for name, search in systems.items():
-            report["systems"][name]["recall"] = recall(search, queries, truth)
+        systems = systems_of(arguments, index, clips, kept, report["peers"])
+        if arguments.build_only:
+            return report
+        for search in systems.values():
+            for query in warm:
+                search(query)
+        report["systems"] = measure(systems, queries, truth)
         report["source"] = source_ranks(Ours(index), corpus, queries)
         stats = index.stats()
         report["bytes_per_clip"] = {

@@ -1,4 +1,7 @@
-"""The other systems of bench_search.py: each returns its hundred best videos, best first. Only torch is needed."""
+"""The other systems of bench_search.py: each returns its hundred best videos, best first. Only torch is needed.
+
+Each is given a folder of its own, and builds its index there unless it was `made` before.
+"""
 
 from __future__ import annotations
 
@@ -45,19 +48,15 @@ def torch_exhaustive(clips: np.ndarray, device: str = "cpu") -> Callable[[np.nda
     return search
 
 
-def faiss_clips(clips: np.ndarray, folder: Path) -> Retrieve:
+def faiss_clips(clips: np.ndarray, folder: Path, made: bool) -> Retrieve:
     """Return a retrieval by IVF over clips: each token's nearest clips, missing ones counted as the farthest found."""
     import faiss
 
     faiss.cvar.distance_compute_blas_threshold = 1
-    flat = clips.reshape(-1, DIM)
-    lists = 2 ** round(np.log2(np.sqrt(len(flat))))
-    index = faiss.index_factory(DIM, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-    index.train(np.ascontiguousarray(flat[:: max(1, len(flat) // (64 * lists))]))
-    for begin in range(0, len(flat), 100_000):
-        index.add(np.ascontiguousarray(flat[begin : begin + 100_000]))
+    if not made:
+        faiss.write_index(_ivf(faiss, clips.reshape(-1, DIM)), str(folder / "clips.faiss"))
+    index = faiss.read_index(str(folder / "clips.faiss"))
     index.nprobe = 16
-    faiss.write_index(index, str(folder / "clips.faiss"))
 
     def retrieve(query: np.ndarray) -> np.ndarray:
         score, row = index.search(query, 200)
@@ -69,10 +68,31 @@ def faiss_clips(clips: np.ndarray, folder: Path) -> Retrieve:
     return retrieve
 
 
-def qdrant_edge(clips: np.ndarray, folder: Path) -> Retrieve:
+def _ivf(faiss: Any, flat: np.ndarray) -> Any:
+    lists = 2 ** round(np.log2(np.sqrt(len(flat))))
+    index = faiss.index_factory(DIM, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    index.train(np.ascontiguousarray(flat[:: max(1, len(flat) // (64 * lists))]))
+    for begin in range(0, len(flat), 100_000):
+        index.add(np.ascontiguousarray(flat[begin : begin + 100_000]))
+    return index
+
+
+def qdrant_edge(clips: np.ndarray, folder: Path, made: bool) -> Retrieve:
     """Return a retrieval by qdrant-edge's multivector MaxSim."""
     import qdrant_edge as q
 
+    if not made:
+        _fill_shard(q, clips, folder)
+    shard = q.EdgeShard.load(str(folder))
+
+    def retrieve(query: np.ndarray) -> np.ndarray:
+        request = q.QueryRequest(query=q.Query.Nearest(query.tolist(), using="clips"), limit=CANDIDATES)
+        return np.array([point.id for point in shard.query(request)])
+
+    return retrieve
+
+
+def _fill_shard(q: Any, clips: np.ndarray, folder: Path) -> None:
     vectors = q.EdgeVectorParams(
         size=DIM,
         distance=q.Distance.Dot,
@@ -86,15 +106,11 @@ def qdrant_edge(clips: np.ndarray, folder: Path) -> Retrieve:
         ]
         shard.update(q.UpdateOperation.upsert_points(points))
     shard.optimize()
-
-    def retrieve(query: np.ndarray) -> np.ndarray:
-        request = q.QueryRequest(query=q.Query.Nearest(query.tolist(), using="clips"), limit=CANDIDATES)
-        return np.array([point.id for point in shard.query(request)])
-
-    return retrieve
+    shard.flush()
+    shard.close()
 
 
-def lancedb_scan(clips: np.ndarray, folder: Path) -> Retrieve:
+def lancedb_scan(clips: np.ndarray, folder: Path, made: bool) -> Retrieve:
     """Return a retrieval by LanceDB's multivector column, without an index: its exact mode."""
     import lancedb
     import pyarrow as pa
@@ -110,7 +126,8 @@ def lancedb_scan(clips: np.ndarray, folder: Path) -> Retrieve:
             )
             yield pa.RecordBatch.from_arrays([pa.array(np.arange(begin, begin + len(part))), outer], schema=schema)
 
-    table = lancedb.connect(str(folder)).create_table("videos", batches(), schema=schema)
+    store = lancedb.connect(str(folder))
+    table = store.open_table("videos") if made else store.create_table("videos", batches(), schema=schema)
 
     def retrieve(query: np.ndarray) -> np.ndarray:
         found = table.search(query, vector_column_name="clips").distance_type("cosine").limit(CANDIDATES)
@@ -119,13 +136,14 @@ def lancedb_scan(clips: np.ndarray, folder: Path) -> Retrieve:
     return retrieve
 
 
-def fast_plaid(clips: np.ndarray, folder: Path) -> Retrieve:
+def fast_plaid(clips: np.ndarray, folder: Path, made: bool) -> Retrieve:
     """Return a retrieval by fast-plaid on the CPU."""
     import torch
     from fast_plaid import search
 
     engine = search.FastPlaid(index=str(folder), device="cpu")
-    engine.create(documents_embeddings=[torch.from_numpy(np.array(part)) for part in clips])
+    if not made:
+        engine.create(documents_embeddings=[torch.from_numpy(np.array(part)) for part in clips])
 
     def retrieve(query: np.ndarray) -> np.ndarray:
         (found,) = engine.search(queries_embeddings=torch.from_numpy(query)[None], top_k=CANDIDATES)
@@ -134,7 +152,7 @@ def fast_plaid(clips: np.ndarray, folder: Path) -> Retrieve:
     return retrieve
 
 
-PEERS: dict[str, Callable[[np.ndarray, Path], Retrieve]] = {
+PEERS: dict[str, Callable[[np.ndarray, Path, bool], Retrieve]] = {
     "faiss": faiss_clips,
     "qdrant": qdrant_edge,
     "lancedb": lancedb_scan,
