@@ -169,9 +169,14 @@ def test_the_guard_believes_a_bank_of_the_same_world_and_no_other() -> None:
 
 
 def test_guard_slope_by_hand() -> None:
-    found = guard_slope(torch.tensor([1.0, -1.0, 0.0]), torch.tensor([0.5, -0.5, 3.0]) - 1.0, 30)
-    assert found.slope == pytest.approx(0.5)
-    assert guard_slope(torch.tensor([1.0, -1.0]), torch.tensor([-1.0, 1.0]), 30).slope == 0
+    bank = torch.tensor([1.0, -1.0, 0.0, 0.0])
+    alike = guard_slope(bank, 0.5 * bank + 3.0, 30)
+    assert (alike.slope, alike.agreement) == (pytest.approx(0.5), pytest.approx(1.0))
+    partly = guard_slope(bank, torch.tensor([1.0, -1.0, 1.0, -1.0]), 30)  # half of the live variance is the bank's
+    assert (partly.slope, partly.correlation) == (pytest.approx(0.5**0.5), pytest.approx(0.5**0.5))
+    noisy = guard_slope(bank, torch.tensor([1.0, -1.0, 1.0, -1.0]), 30, live_reliability=0.5)
+    assert (noisy.slope, noisy.agreement) == (pytest.approx(1.0), pytest.approx(1.0))
+    assert guard_slope(bank, -bank, 30).slope == 0
     assert guard_slope(torch.zeros(3), torch.ones(3), 30).correlation == 0
 
 

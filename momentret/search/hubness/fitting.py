@@ -59,7 +59,9 @@ def named_rows(config: HubnessConfig, named: dict[str, Array | Rows | None]) -> 
     for name, source in named.items():
         if getattr(config.traits, name):
             if source is None:
-                raise ConfigError(f"method {config.method!r} needs a {name.replace('_', ' ')}; give {name}")
+                title = name.replace("_", " ")
+                option = "--" + name.replace("_", "-")
+                raise ConfigError(f"method {config.method!r} needs a {title}; give {name} ({option})")
             banks[name] = as_rows(source, f"the {name.replace('_', ' ')}")
     return banks
 

@@ -28,8 +28,8 @@ from momentret.search.hubness.arrays import (
 )
 from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.fitting import QUERY_BETA, Facts, Fitting, Term, gallery_size, inverse, named_rows
-from momentret.search.hubness.guard import MIN_LIVE, GuardResult, guard_slope
-from momentret.search.hubness.streaming import collect, sample_sigma
+from momentret.search.hubness.guard import MIN_LIVE, GuardResult, guard_slope, reliability
+from momentret.search.hubness.streaming import collect, half_biases, sample_sigma
 
 __all__ = ["HubnessNormaliser"]
 
@@ -111,8 +111,8 @@ class HubnessNormaliser:
         if not self.terms:
             raise ConfigError(f"method {self.config.method!r} has no bias that live queries could check")
         beta = inverse(sample_sigma(live), QUERY_BETA)
-        seen = collect(live, (beta,), block_bytes=block_bytes).bias()
-        return guard_slope(self.bias(shrunk=False), seen, live.shape[0])
+        seen = collect(live, (beta,), block_bytes=block_bytes)
+        return guard_slope(self.bias(shrunk=False), seen.bias(), live.shape[0], reliability(half_biases(seen)))
 
     def bias(self, opened: Sequence[bool] | None = None, shrunk: bool = True) -> Tensor:
         """Return the centred bias ``(N,)`` float64 of a query whose gates are `opened` (default: all)."""
