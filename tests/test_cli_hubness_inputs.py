@@ -225,6 +225,11 @@ def test_an_index_gets_its_biases(coloured: Path, tmp_path: Path, capsys) -> Non
         found = state.search(index, tokens, options=SearchOptions(exact=True))
     assert found.certified
     assert max(found.hits, key=lambda hit: hit.bias).hit.video.video_id == "red"
+    search = ["search", coloured, "a red car", "--exact", "--json", "--as-scored", "--encoder", "fake"]
+    assert momentret(*search, "--hubness", coloured / "hubness") == 0
+    moments = json.loads(capsys.readouterr().out)["moments"]
+    assert moments
+    assert [moment["score"] for moment in moments] == pytest.approx([hit.score for hit in found.hits[: len(moments)]])
     assert "exists already" in failure(capsys, *arguments)
     assert momentret("hubness", *arguments, "--overwrite", "-m", "dis", "--exact") == 0
 

@@ -25,6 +25,7 @@ from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.state import load_normaliser, save_normaliser
 from momentret.search.index import CorpusIndex, Hit, SearchOptions, SearchResult
+from momentret.search.queries import text_query
 
 __all__ = [
     "CorpusHubness",
@@ -66,9 +67,9 @@ def read_texts(path: Path) -> list[str]:
 
 
 def encode_bank(encoder: Encoder, texts: Sequence[str], progress: Progress = silent) -> list[Query]:
-    """Return queries as vectors: what a search for each of the texts would look for."""
-    vectors = [encoder.encode_query(text) for text in progress(texts, "encoding the bank", len(texts))]
-    return [(query.tokens, None) for query in vectors]
+    """Return queries as vectors: what a search for each of the texts looks for."""
+    queries = [text_query(encoder, text) for text in progress(texts, "encoding the bank", len(texts))]
+    return [(query.tokens, None) for query in queries]
 
 
 def score_bank(
