@@ -165,6 +165,13 @@ def test_what_cannot_be_done_is_one_line(
     assert error.count("\n") == 1
 
 
+def test_a_video_is_never_cut_into_itself(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = film.read_bytes()
+    assert momentret("cut", film, "-w", "0-1", "-o", film, "--overwrite") == 1
+    assert "is the video itself" in capsys.readouterr().err
+    assert film.read_bytes() == before
+
+
 def test_windows_are_seconds_or_clock_times() -> None:
     assert parse_window(" 1:02:03.5 - 1:02:04 ") == (3723.5, 3724.0)
     assert parse_window(".5-0:01") == (0.5, 1.0)

@@ -83,6 +83,8 @@ def test_what_exists_is_kept_unless_overwritten(
         ('{"query": "a"}', [], "answer 1: an answer has no"),
         (None, [], "No such file"),
         ("", ["--time-limit", "0"], "time limit is 0.0 s"),
+        ("", ["--sheet", "{folder}/r.html"], "is named twice"),
+        ("", ["--sheet", "{folder}/found.json", "--overwrite"], "is named twice"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -90,7 +92,8 @@ def test_what_cannot_be_done_is_one_line(
 ) -> None:
     if content is not None:
         (tmp_path / "found.json").write_text(content)
-    assert momentret("report", tmp_path / "found.json", "-o", tmp_path / "r.html", *options) == 1
+    words = [option.format(folder=tmp_path) for option in options]
+    assert momentret("report", tmp_path / "found.json", "-o", tmp_path / "r.html", *words) == 1
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -169,7 +169,7 @@ def _follow(show: Callable[[float, str], None], number: int, text: str) -> Calla
 
 
 def _carry_out(job: _Job, cutter: IsolatedCutter, exact: bool, overwrite: bool, reached: Any) -> dict[str, Any]:
-    from momentret.errors import MomentretError
+    from momentret.errors import ConfigError, MomentretError
     from momentret.files import atomic_path, refuse_existing
     from momentret.video import Cut, suffix_for_copy
     from momentret.video.cuts import format_of
@@ -181,6 +181,8 @@ def _carry_out(job: _Job, cutter: IsolatedCutter, exact: bool, overwrite: bool, 
             suffix = ".mp4" if exact else suffix_for_copy(cutter.probe(job.path))
             output = output.with_name(output.name + suffix)
         refuse_existing(output, overwrite)
+        if output.exists() and output.samefile(job.path):
+            raise ConfigError(f"{str(output)!r} is the video itself; choose another path")
         with atomic_path(output) as temporary:
             wanted = Cut(job.start, job.end, str(temporary), exact, format_of(output))
             report = cutter.cut(job.path, wanted, reached)

@@ -30,11 +30,14 @@ def report(
 
     A video that is missing or broken has a placeholder and is named; the page is written all the same.
     """
+    from momentret.errors import ConfigError
     from momentret.files import atomic_write, refuse_existing
     from momentret.report import draw_sheet, render_page, require_room, take_pictures, view_answers
     from momentret.search.answers import read_answers
     from momentret.video import Limits
 
+    if sheet == output or source in (output, sheet):
+        raise ConfigError(f"{str(output)!r} is named twice; give every file a path of its own")
     for path in filter(None, (output, sheet)):
         refuse_existing(path, overwrite)
     limits = Limits(time_limit, memory_limit << 20)
@@ -55,6 +58,8 @@ def report(
 
 
 def _tell(output: Path, sheet: Path | None, queries: int, moments: int, pictures: Pictures, as_json: bool) -> None:
+    from momentret.report.view import count_of
+
     for problem in pictures.problems.values():
         typer.echo(f"no pictures: {one_line(problem)}", err=True)
     summary: dict[str, Any] = {
@@ -68,8 +73,7 @@ def _tell(output: Path, sheet: Path | None, queries: int, moments: int, pictures
     if as_json:
         print_json(summary)
         return
-    more = "" if sheet is None else f", and {sheet}"
-    typer.echo(
-        one_line(f"{output}{more}: {queries} queries, {moments} moments, {summary['bytes'] / 1e6:.1f} MB")
-        + (f"; {len(pictures.problems)} videos without pictures" if pictures.problems else "")
-    )
+    files = f"{output}, and {sheet}" if sheet is not None else str(output)
+    facts = f"{count_of(queries, 'query')}, {count_of(moments, 'moment')}, {summary['bytes'] / 1e6:.1f} MB"
+    lacking = f"; {count_of(len(pictures.problems), 'video')} without pictures" if pictures.problems else ""
+    typer.echo(one_line(f"{files}: {facts}{lacking}"))

@@ -10,7 +10,7 @@ from momentret.files import valid_text
 from momentret.report.thumbnails import POSTER, STRIP, Pictures, poster_time, strip_times
 from momentret.search.answers import Answer, Curve, FoundMoment
 
-__all__ = ["MomentView", "QueryView", "Shot", "Timeline", "clock", "readable", "view_answers"]
+__all__ = ["MomentView", "QueryView", "Shot", "Timeline", "clock", "count_of", "readable", "view_answers"]
 
 MAX_POINTS = 400  # of a curve: more cannot be told apart on a screen
 
@@ -77,8 +77,8 @@ def view_answers(answers: Sequence[Answer], pictures: Pictures) -> list[QueryVie
 
 def _view_answer(answer: Answer, pictures: Pictures) -> QueryView:
     videos = len({moment.path for moment in answer.moments})
-    count = _count(len(answer.moments), "moment")
-    found = f"{count} in {_count(videos, 'video')}"
+    count = count_of(len(answer.moments), "moment")
+    found = f"{count} in {count_of(videos, 'video')}"
     return QueryView(
         query=readable(answer.query) or "(empty query)",
         present=answer.present and bool(answer.moments),
@@ -152,8 +152,10 @@ def _clamp(value: float) -> float:
     return min(max(value, 0.0), 1.0)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 moment``, ``2 queries``."""
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{number} {noun if number == 1 else plural}"
 
 
 def readable(text: str) -> str:
