@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from momentret.video import Sampling, sample_frames
+
 from .answering import answer, write_answers
+from .extract.films import film as coloured
 from .helpers import momentret
 from .video.rendering import render
 
@@ -98,3 +101,15 @@ def test_what_cannot_be_done_is_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "r.html").exists()
+
+
+def test_what_find_prints_is_shown_and_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coloured(tmp_path / "in" / "a.mp4", [("blue", 3.0), ("red", 2.0), ("green", 3.0)])
+    assert momentret("find", "red", tmp_path / "in", "--encoder", "fake", "--clip-length", 0.5, "--json") == 0
+    (tmp_path / "found.json").write_text(capsys.readouterr().out)
+    assert momentret("report", tmp_path / "found.json", "-o", tmp_path / "r.html") == 0
+    assert "<video" in (tmp_path / "r.html").read_text()
+    assert momentret("cut", tmp_path / "found.json", "-o", tmp_path / "cuts", "--top", 1, "--nearest") == 0
+    (cut,) = (tmp_path / "cuts").iterdir()
+    image = next(sample_frames(cut, Sampling(clip_length=0.2))).image.mean(axis=(0, 1))
+    assert image.argmax() == 0  # red
