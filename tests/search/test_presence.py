@@ -142,7 +142,7 @@ def test_planted_queries_are_told_from_absent_ones(tmp_path: Path, videos: int) 
         absent = [engine.search(Query("", about(gone, 1.5))).presence for _, gone in asked]
     assert auroc(np.array(present), np.array(absent)) > 0.95
     assert np.mean(present) > 0.75
-    assert np.mean(absent) < 0.25
+    assert np.mean(absent) < 0.35
 
 
 def test_a_calibration_is_kept_beside_the_index_until_that_changes(tmp_path: Path) -> None:

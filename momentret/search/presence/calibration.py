@@ -3,9 +3,10 @@
 The best of many chance scores follows a Gumbel law (Fisher and Tippett, 1928), whose place and width depend on corpus
 and query. Both are learnt from *background queries*, which ask for what is hardly ever there: a ridge regression says
 what score a query of such traits reaches by chance, the lower part of the residuals gives the law, so that background
-queries that do describe something are harmless. A found score is then weighed between this law and the plain
-ignorance of "anything between chance and a perfect match" (two-groups model: Efron, 2008), at even odds; how far the
-law can be believed is limited by the number of background queries, so nothing is ever quite certain.
+queries that do describe something are harmless. A found score is then weighed, at even odds, between this law and what
+is known of true matches without labels: they lie between chance and a perfect match, weak ones being likelier than
+strong ones (two-groups model: Efron, 2008). How far the law can be believed is limited by the number of background
+queries, so nothing is ever quite certain.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ MIN_QUERIES = 16
 """Background queries below which nothing can be said."""
 PERFECT = 2.0
 """Score of a window that is the query itself."""
-_RIDGE = 1.0
 _OUTLIER = 4.0  # Gumbel scales above the median; a chance score is beyond that once in 75 times
 _LEVELS = np.linspace(0.05, 0.6, 12)  # quantiles that the law is fitted to: the upper ones may hold true matches
 _NARROWEST = 0.01  # of the way from chance to a perfect match: finer differences than that say nothing
+_WEAKNESS = 1.5  # matches become rarer by e over two thirds of the way: 0 suits strong encoders, 2 weak ones, by Brier
 _FARTHEST = 3.0  # standard deviations of the background's traits beyond which a trait says no more
 _ARRAYS = ("centre", "spread", "slopes")
 
@@ -48,20 +49,22 @@ class Calibration:
     """Background queries this rests on: what chance did in none of them it may still do in the next."""
 
     @classmethod
-    def fit(cls, scores: np.ndarray, traits: np.ndarray) -> Calibration | None:
+    def fit(cls, scores: np.ndarray, traits: np.ndarray, ridge: np.ndarray | None = None) -> Calibration | None:
         """Learn what chance is; None if there are fewer than `MIN_QUERIES` background queries.
 
         Args:
             scores: ``(B,)``: the best score that each background query found.
             traits: ``(B, F)``: what is known of each; NaN where nothing is.
+            ridge: ``(F,)``: how much each trait is mistrusted, in background queries; 1 by default.
         """
         if len(scores) < MIN_QUERIES:
             return None
         centre, spread = _moments(traits)
         rows, scores = _standard(traits, centre, spread), np.asarray(scores, np.float64)
+        ridge = np.ones(traits.shape[1]) if ridge is None else ridge
         kept = np.ones(len(scores), bool)
         for _ in range(20):
-            slopes, rest = _ridge(rows, scores, kept)
+            slopes, rest = _ridge(rows, scores, ridge, kept)
             place, width = _gumbel(rest[kept])
             before, kept = kept, rest <= np.median(rest[kept]) + _OUTLIER * width
             if np.array_equal(before, kept) or kept.sum() < MIN_QUERIES:
@@ -89,8 +92,9 @@ class Calibration:
     def confidence(self, scores: np.ndarray, traits: np.ndarray) -> np.ndarray:
         """Return the probability in [0, 1] that each of the scores ``(K,)`` of a query is no chance."""
         z = np.maximum(self.excess(scores, traits), 0.0)  # below the mode, chance is as likely as at it
-        law = np.exp(-z - np.exp(-z)) * max((PERFECT - self.place) / self.width, 1.0)  # over the density of matches
-        confidence: np.ndarray = 1 / (1 + law + 1 / (self.queries + 1))
+        reach = max((PERFECT - self.place) / self.width, 1.0)
+        match = np.exp(-_WEAKNESS * z / reach) * _WEAKNESS / reach / (1 - np.exp(-_WEAKNESS))
+        confidence: np.ndarray = 1 / (1 + np.exp(-z - np.exp(-z)) / match + 1 / (self.queries + 1))
         return confidence
 
 
@@ -109,10 +113,10 @@ def _standard(traits: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.
     return np.clip(rows, -_FARTHEST, _FARTHEST)
 
 
-def _ridge(rows: np.ndarray, scores: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _ridge(rows: np.ndarray, scores: np.ndarray, ridge: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the slopes ``(F,)`` and what they leave of all scores ``(B,)``, fitted to the kept ones."""
     x, y = rows[kept] - rows[kept].mean(0), scores[kept] - scores[kept].mean()
-    slopes = np.linalg.solve(x.T @ x + _RIDGE * np.eye(x.shape[1]), x.T @ y)
+    slopes = np.linalg.solve(x.T @ x + np.diag(ridge), x.T @ y)
     return slopes, scores - rows @ slopes
 
 
