@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from momentret.encoders import load_encoder
+from momentret.extract import ExtractConfig
 from momentret.search.hubness.corpus import CorpusHubness
 from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.index import CorpusIndex, SearchOptions, Video
@@ -199,18 +200,19 @@ def test_an_index_is_a_gallery_of_clips(tmp_path: Path, capsys) -> None:
     assert ":" in report["hubness"]["raw"]["10"]["top_hubs"][0]["id"]
 
 
-@pytest.fixture
-def coloured(tmp_path: Path) -> Path:
-    """Return an index of films in one colour each, as the fake encoder sees them."""
-    from momentret.extract import ExtractConfig
-
+def make_index(folder: Path, colours: list[str]) -> Path:
+    """Make an index of films in one colour each, as the fake encoder sees them."""
     encoder = load_encoder("fake")
-    settings = Recipe(encoder.fingerprint, ExtractConfig()).settings()
-    with CorpusIndex.create(tmp_path / "index", settings) as index:
-        for colour in ("red", "green", "blue", "black", "white"):
+    with CorpusIndex.create(folder, Recipe(encoder.fingerprint, ExtractConfig()).settings()) as index:
+        for colour in colours:
             clips = encoder.encode_text([colour, f"a {colour} car", f"{colour} and grey"])
             index.add(Video(colour, f"{colour}.mp4", colour, 6.0, 2.0), clips)
-    return tmp_path / "index"
+    return folder
+
+
+@pytest.fixture
+def coloured(tmp_path: Path) -> Path:
+    return make_index(tmp_path / "index", ["red", "green", "blue", "black", "white"])
 
 
 def test_an_index_gets_its_biases(coloured: Path, tmp_path: Path, capsys) -> None:
@@ -248,3 +250,12 @@ def test_the_gallery_bank_makes_the_dual_methods(files: Path, capsys) -> None:
     normalise(files, capsys, files / "S.npy", "--gallery-bank", files / "R.npy", "-m", "dualis", "--units", "std")
     expected = HubnessNormaliser(method="dualis", units="std").fit(P, R).transform(S)
     np.testing.assert_array_equal(np.load(files / "out" / "normalised.npy"), expected)
+
+
+def test_an_index_of_training_videos_is_a_gallery_bank(coloured: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "train.txt").write_text("a red bus\na blue sea\na green tree\n")
+    arguments = ["index", coloured, tmp_path / "train.txt", "-m", "dualdis", "--json", "--gallery-bank"]
+    assert "share 5 videos (first: 'red')" in failure(capsys, *arguments, coloured)
+    other = make_index(tmp_path / "other", ["cyan", "orange"])
+    assert momentret("hubness", *arguments, other) == 0
+    assert json.loads(capsys.readouterr().out)["bank"]["bank_gallery"] == 2

@@ -38,7 +38,7 @@ METRIC = typer.Option("cosine", "--metric", help="Of embeddings: cosine or dot."
 TRUTH = typer.Option(None, "--truth", help="diag, captions:N, or a .csv of query_id,gallery_id.")
 LENGTHS = typer.Option("1,5,10", "--k", help="List lengths whose k-occurrence is counted.")
 METHOD = typer.Option(
-    "is", "--method", "-m", help="raw is dis gis dualis dualdis nnn csls gc bank-sinkhorn dbsn dsl sn."
+    "is", "--method", "-m", help="raw is dis gis dualis dualdis nnn csls gc bank-sinkhorn dbsn; transductive: dsl sn."
 )
 PUBLISHED = typer.Option(False, "--published", help="The values of the method's paper or code, unshrunk.")
 BETA_QUERY = typer.Option(None, "--beta-query", help="Inverse temperature of the query bank [2.5 / deviation].")
@@ -261,7 +261,8 @@ def index(
     live: Path | None = typer.Option(
         None, "--live", help="Unlabelled queries from production, one a line, 30 or more."
     ),
-    method: str = typer.Option("is", "--method", "-m", help="is dis nnn csls bank-sinkhorn."),
+    gallery_bank: Path | None = typer.Option(None, "--gallery-bank", help="An index of training videos (gis, dual…)."),
+    method: str = typer.Option("is", "--method", "-m", help="is dis gis dualis dualdis nnn csls bank-sinkhorn."),
     shrink: float | None = SHRINK,
     exact: bool = typer.Option(False, "--exact", help="Score every clip, not the pooled vectors: slower."),
     encoder: str | None = typer.Option(
@@ -274,7 +275,13 @@ def index(
     """Fit a bias per video of an index on training queries, and keep it with the index for searches to use."""
     from momentret.files import refuse_existing
     from momentret.search.hubness.config import HubnessConfig
-    from momentret.search.hubness.corpus import CorpusHubness, encode_bank, hubness_folder, read_texts
+    from momentret.search.hubness.corpus import (
+        CorpusHubness,
+        clips_of_videos,
+        encode_bank,
+        hubness_folder,
+        read_texts,
+    )
     from momentret.search.index import CorpusIndex, SearchOptions
     from momentret.search.recipe import Recipe
 
@@ -287,10 +294,11 @@ def index(
         state = CorpusHubness.fit(
             corpus,
             encode_bank(model, bank, progress_bar),
-            live=encode_bank(model, queries, progress_bar),
-            config=config,
-            options=options,
-            progress=progress_bar,
+            [] if gallery_bank is None else clips_of_videos(gallery_bank, corpus),
+            encode_bank(model, queries, progress_bar),
+            config,
+            options,
+            progress_bar,
         )
     state.save(output, overwrite)
     _print_fitted(state.normaliser, output, as_json)

@@ -32,6 +32,7 @@ __all__ = [
     "CorrectedHit",
     "CorrectedResult",
     "clip_gallery",
+    "clips_of_videos",
     "encode_bank",
     "hubness_folder",
     "read_texts",
@@ -70,6 +71,21 @@ def encode_bank(encoder: Encoder, texts: Sequence[str], progress: Progress = sil
     """Return queries as vectors: what a search for each of the texts looks for."""
     queries = [text_query(encoder, text) for text in progress(texts, "encoding the bank", len(texts))]
     return [(query.tokens, None) for query in queries]
+
+
+def clips_of_videos(folder: Path, corpus: CorpusIndex) -> list[np.ndarray]:
+    """Return the clips ``(L, D)`` of every video of another index: a gallery bank for `corpus`.
+
+    Raises:
+        MismatchError: it holds vectors of another encoder.
+        DataError: it shares videos with `corpus`.
+    """
+    with CorpusIndex.open(folder, encoder=corpus.settings.encoder) as other:
+        videos = [video.video_id for video in other.videos()]
+        shared = [name for name in videos if name in corpus]
+        if shared:
+            raise DataError(f"{folder} and the index share {len(shared)} videos (first: {shared[0]!r}); use others")
+        return [other.clips(name) for name in videos]
 
 
 def score_bank(
