@@ -6,12 +6,24 @@ last axis of an array ``(..., 2)``. torch is used only if it is handed in, so th
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["generalised_iou", "hull_iou", "iou", "non_maximum_suppression", "spans_to_windows", "windows_to_spans"]
+from momentret.errors import ConfigError
 
+__all__ = [
+    "generalised_iou",
+    "hull_iou",
+    "iou",
+    "non_maximum_suppression",
+    "parse_window",
+    "spans_to_windows",
+    "windows_to_spans",
+]
+
+_CLOCK = r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)"
 Array = TypeVar("Array", bound=Any)
 
 
@@ -109,3 +121,23 @@ def non_maximum_suppression(windows: np.ndarray, scores: np.ndarray, threshold: 
             overlap = hull_iou(windows[[best]], windows[order])[0]
             order = [i for i, value in zip(order, overlap, strict=True) if value <= threshold]
     return kept
+
+
+def parse_window(text: str) -> tuple[float, float]:
+    """Return the window that ``START-END`` stands for, in seconds.
+
+    Raises:
+        ConfigError: it is not of that form, or empty.
+
+    Example:
+        >>> parse_window("59.5-1:02"), parse_window("1:00:00-1:00:02.5")
+        ((59.5, 62.0), (3600.0, 3602.5))
+    """
+    match = re.fullmatch(rf"\s*{_CLOCK}\s*-\s*{_CLOCK}\s*", text, re.ASCII)
+    if match is None:
+        raise ConfigError(f"window {text!r} is not START-END in seconds or [hh:]mm:ss, such as 12.5-20 or 1:02-1:10")
+    numbers = [float(part or 0) for part in match.groups()]
+    start, end = (hours * 3600 + minutes * 60 + seconds for hours, minutes, seconds in (numbers[:3], numbers[3:]))
+    if start >= end:
+        raise ConfigError(f"window {text!r} ends before it begins; give START-END")
+    return start, end

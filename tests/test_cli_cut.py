@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from momentret.cli.cut import parse_window
-from momentret.errors import ConfigError
 from momentret.video import Sampling, probe, sample_frames
 
 from .answering import answer, write_answers
@@ -170,11 +168,3 @@ def test_a_video_is_never_cut_into_itself(film: Path, tmp_path: Path, capsys: py
     assert momentret("cut", film, "-w", "0-1", "-o", film, "--overwrite") == 1
     assert "is the video itself" in capsys.readouterr().err
     assert film.read_bytes() == before
-
-
-def test_windows_are_seconds_or_clock_times() -> None:
-    assert parse_window(" 1:02:03.5 - 1:02:04 ") == (3723.5, 3724.0)
-    assert parse_window(".5-0:01") == (0.5, 1.0)
-    for text in ("", "1", "a-b", "1-2-3", "-1-2", "1e3-2e3", "nan-inf", "٣-٤"):
-        with pytest.raises(ConfigError, match="is not START-END"):
-            parse_window(text)

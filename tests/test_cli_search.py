@@ -113,6 +113,18 @@ def test_pictures_clips_and_sums(made: Path, tmp_path: Path, capsys: pytest.Capt
     assert (less.query, less.moments[0].video_id) == ("red + green - red", "b")
 
 
+def test_a_hubness_state_corrects_scores_and_their_chances(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bank.txt").write_text("".join(f"red thing {number}\n" for number in range(40)))
+    assert momentret("hubness", "index", made / "index", tmp_path / "bank.txt", "-o", tmp_path / "state") == 0
+    plain = ask(capsys, "search", made / "index", "red")
+    corrected = ask(capsys, "search", made / "index", "red", "--hubness", tmp_path / "state")
+    assert {moment.score for moment in corrected.moments} != {moment.score for moment in plain.moments}
+    assert corrected.present
+    assert not ask(capsys, "search", made / "index", "a dog", "--hubness", tmp_path / "state").present
+
+
 def test_one_file_needs_no_index(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--encoder", "fake", "--clip-length", 0.5, "--threads", 1]
     alone = ask(capsys, "find", "blue", made / "in" / "a.mp4", *options)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from .extract.films import film
 from .helpers import momentret
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +56,24 @@ def test_a_model_is_not_asked_about_other_features(
     assert not (tmp_path / "a.jsonl").exists()
 
 
+def test_index_search_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film(tmp_path / "films" / "flags.mp4", [("red", 2.0), ("blue", 2.0), ("white", 1.0)])
+    index, found = tmp_path / "films.index", tmp_path / "found.json"
+    options = ["--encoder", "fake", "--clip-length", 0.5, "--threads", 1]
+    assert momentret("index", "add", index, tmp_path / "films", *options) == 0
+    capsys.readouterr()
+    assert momentret("search", index, "something blue", "--json") == 0
+    found.write_text(capsys.readouterr().out)
+    (best, *_) = json.loads(found.read_text())["moments"]
+    assert (best["video_id"], best["start"], best["end"]) == ("flags", 2.0, 4.0)
+    assert momentret("cut", found, "--output", tmp_path / "cuts", "--top", 1) == 0
+    (cut,) = (tmp_path / "cuts").glob("*.mp4")
+    capsys.readouterr()
+    assert momentret("find", "blue", cut, *options, "--json") == 0
+    (again,) = json.loads(capsys.readouterr().out)["moments"][:1]
+    assert (again["start"], again["end"]) == (0.0, pytest.approx(2.0, abs=0.1))
+
+
 def test_an_unknown_key_of_a_recipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert momentret("train", "--config", ROOT / "configs" / "tiny.yaml", "--train.epoch", 3) == 1
     error = capsys.readouterr().err
@@ -77,7 +96,7 @@ def test_commands_of_the_readme_exist(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     words = shlex.split(command, comments=True)[1:]
-    verb = words[:2] if words[0] in ("data", "features", "checkpoint", "hubness") else words[:1]
+    verb = words[:2] if words[0] in ("data", "features", "checkpoint", "hubness", "index") else words[:1]
     assert momentret(*verb, "--help") == 0
     text = capsys.readouterr().out
     options = {word.split("=")[0] for word in words if word.startswith("--") and "." not in word}

@@ -6,11 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from momentret.errors import ConfigError
 from momentret.spans import (
     generalised_iou,
     hull_iou,
     iou,
     non_maximum_suppression,
+    parse_window,
     spans_to_windows,
     windows_to_spans,
 )
@@ -60,3 +62,11 @@ def test_suppression_drops_what_overlaps_more_than_the_threshold() -> None:
     assert non_maximum_suppression(values, scores, threshold=0.5, keep=10) == [1, 2, 3]
     assert non_maximum_suppression(values, scores, threshold=0.5, keep=2) == [1, 2]
     assert non_maximum_suppression(np.zeros((0, 2)), np.zeros(0), threshold=0.5, keep=2) == []
+
+
+def test_windows_are_seconds_or_clock_times() -> None:
+    assert parse_window(" 1:02:03.5 - 1:02:04 ") == (3723.5, 3724.0)
+    assert parse_window(".5-0:01") == (0.5, 1.0)
+    for text in ("", "1", "a-b", "1-2-3", "-1-2", "1e3-2e3", "nan-inf", "٣-٤"):
+        with pytest.raises(ConfigError, match="is not START-END"):
+            parse_window(text)

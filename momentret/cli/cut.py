@@ -15,9 +15,7 @@ from momentret.cli.console import amount_bar, one_line, print_json
 if TYPE_CHECKING:
     from momentret.video import CutReport, IsolatedCutter
 
-__all__ = ["cut", "parse_window"]
-
-_NUMBER = r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)"
+__all__ = ["cut"]
 
 
 @dataclass(frozen=True)
@@ -79,31 +77,10 @@ def cut(
     return 1 if failed == len(rows) else 0
 
 
-def parse_window(text: str) -> tuple[float, float]:
-    """Return the window that ``START-END`` stands for, in seconds.
-
-    Raises:
-        ConfigError: it is not of that form, or empty.
-
-    Example:
-        >>> parse_window("59.5-1:02"), parse_window("1:00:00-1:00:02.5")
-        ((59.5, 62.0), (3600.0, 3602.5))
-    """
-    from momentret.errors import ConfigError
-
-    match = re.fullmatch(rf"\s*{_NUMBER}\s*-\s*{_NUMBER}\s*", text, re.ASCII)
-    if match is None:
-        raise ConfigError(f"window {text!r} is not START-END in seconds or [hh:]mm:ss, such as 12.5-20 or 1:02-1:10")
-    numbers = [float(part or 0) for part in match.groups()]
-    start, end = (hours * 3600 + minutes * 60 + seconds for hours, minutes, seconds in (numbers[:3], numbers[3:]))
-    if start >= end:
-        raise ConfigError(f"window {text!r} ends before it begins; give START-END")
-    return start, end
-
-
 def _jobs_of_video(path: Path, windows: Sequence[str], output: Path) -> list[_Job]:
     from momentret.errors import ConfigError
     from momentret.extract.videos import ENDINGS
+    from momentret.spans import parse_window
     from momentret.video import FORMATS
     from momentret.video.cuts import format_of
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,14 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from momentret.encoders import Encoder
-from momentret.errors import DataError
+from momentret.errors import ConfigError, DataError
 from momentret.search.presence import Query
+from momentret.spans import parse_window
 
 __all__ = ["combine", "parse_clip", "picture_query", "text_query"]
 
 _SPENT = 1e-3  # length below which a sum of unit vectors says nothing
-_TIME = r"(?:(\d+):)?(?:(\d+):)?(\d+(?:\.\d*)?|\.\d+)"
-_CLIP = re.compile(rf"(?P<video>.+)@(?P<start>{_TIME})-(?P<end>{_TIME})", re.DOTALL)
 
 
 def text_query(encoder: Encoder, text: str) -> Query:
@@ -59,26 +57,16 @@ def parse_clip(text: str) -> tuple[str, float, float]:
     """Return video, start and end in seconds of ``VIDEO@START-END``; times are seconds or ``mm:ss``.
 
     Raises:
-        DataError: it is not of that form.
+        ConfigError: it is not of that form.
 
     Example:
         >>> parse_clip("film@home.mp4@1:05-1:12.5")
         ('film@home.mp4', 65.0, 72.5)
     """
-    match = _CLIP.fullmatch(text)
-    if match is None:
-        raise DataError(f"{text!r} names no clip; write VIDEO@START-END, such as film.mp4@1:05-1:12.5")
-    start, end = _seconds(match["start"]), _seconds(match["end"])
-    if not start < end:
-        raise DataError(f"the clip {text!r} ends before it starts; write VIDEO@START-END")
-    return match["video"], start, end
-
-
-def _seconds(text: str) -> float:
-    total = 0.0
-    for part in text.split(":"):
-        total = 60 * total + float(part)
-    return total
+    video, separator, window = text.rpartition("@")
+    if not (video and separator):
+        raise ConfigError(f"{text!r} names no clip; write VIDEO@START-END, such as film.mp4@1:05-1:12.5")
+    return video, *parse_window(window)
 
 
 def combine(query: Query, plus: Sequence[Query] = (), minus: Sequence[Query] = ()) -> Query:

@@ -164,13 +164,14 @@ def test_a_clip_of_any_video_is_a_query(engine: SearchEngine, tmp_path: Path) ->
     ("clip", "message"),
     [
         ("one", "names no clip"),
-        ("one@3-2", "ends before it starts"),
+        ("one@3-2", "ends before it begins"),
+        ("one@three-4", "is not START-END"),
         ("one@7-9", "beyond its end"),
         ("nobody@1-2", "neither a video of the index nor a file"),
     ],
 )
 def test_a_clip_that_is_none_is_refused(engine: SearchEngine, clip: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ConfigError, DataError), match=message):
         engine.clip(clip)
 
 
