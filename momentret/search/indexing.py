@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -36,6 +36,8 @@ from momentret.video import Limits
 __all__ = ["Summary", "Update", "content_hash", "open_index", "plan_update", "remove_videos"]
 
 _CHUNK = 1 << 20
+_WHOLE = 256 << 20  # bytes; of larger files only pieces are read, so that a sparse terabyte costs no more
+_PIECES = 64
 
 
 def open_index(folder: Path, encoder: Encoder, config: ExtractConfig) -> CorpusIndex:
@@ -219,17 +221,31 @@ def _look_at(path: str) -> SeenFile:
 
 
 def content_hash(path: str) -> str:
-    """Return a hash of a regular file's content; of anything else, or what cannot be read, one that fits no other."""
+    """Return a hash of a regular file's content; of anything else, or what cannot be read, one that fits no other.
+
+    Of a large file it is that of its size and of pieces from its beginning to its end.
+    """
     digest = blake2b(digest_size=16)
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
             raise OSError
         with open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+            for place in _places(status.st_size):
+                file.seek(place)
+                digest.update(file.read(_CHUNK))
+        if status.st_size > _WHOLE:
+            digest.update(status.st_size.to_bytes(8, "little"))
     except (OSError, ValueError):
         return f"unreadable {path}"
     return digest.hexdigest()
+
+
+def _places(size: int) -> Iterable[int]:
+    """Return where the pieces begin that are hashed."""
+    if size <= _WHOLE:
+        return range(0, size, _CHUNK)
+    return (i * (size - _CHUNK) // (_PIECES - 1) for i in range(_PIECES))
 
 
 def _is_known_bad(file: SeenFile, quarantine: Quarantine) -> bool:
