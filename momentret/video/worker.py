@@ -28,6 +28,8 @@ __all__ = ["main"]
 MAX_FRAMES = 500_000  # per video: 11 days at one frame every 2 s; timestamps of a damaged file can claim any time
 HEARTBEAT = 0.2  # s between messages that say how far a cut has come
 
+MAX_STILL = 12 * 3600.0  # s that one picture may stay on the screen; a recording of a desk at night does for hours
+
 
 def main() -> None:
     """Answer jobs until stdin ends, then leave at once: also in the middle of a job, when the parent has gone."""
@@ -77,6 +79,10 @@ def _decode(job: dict[str, Any], out: IO[bytes]) -> None:
     for number, frame in enumerate(sample_frames(Path(job["path"]), sampling, job["decoder"], report), start=1):
         if number > MAX_FRAMES:
             raise DataError(f"{job['path']!r} lasts longer than {MAX_FRAMES:,} frames; are its timestamps damaged?")
+        if frame.wanted - frame.time > MAX_STILL:
+            raise DataError(
+                f"{job['path']!r} shows one picture for more than {MAX_STILL / 3600:g} hours; are its times damaged?"
+            )
         message: dict[str, Any] = {"wanted": frame.wanted, "time": frame.time}
         if frame.image is sent:
             _send(out, message)

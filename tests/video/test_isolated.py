@@ -186,3 +186,14 @@ def test_a_cut_says_how_far_it_has_come(good: Path, tmp_path: Path) -> None:
 def test_errors_of_cutting_keep_their_kind(good: Path, tmp_path: Path) -> None:
     with IsolatedCutter() as cutter, pytest.raises(DataError, match=r"good.mp4' shows nothing from 7 s"):
         cutter.cut(good, Cut(7.0, 9.0, str(tmp_path / "a.mp4")))
+
+
+def test_a_picture_that_stays_for_a_day_is_damage(tmp_path: Path) -> None:
+    path = render(tmp_path / "gap.mkv", stamps=[0, 40, 24 * 3600 * 1000])
+    shown = []
+    with IsolatedDecoder() as decoder, pytest.raises(DataError, match="shows one picture for more than 12 hours"):
+        shown.extend(decoder.frames(path, Sampling(clip_length=600.0)))
+    assert len(shown) == 12 * 6
+    night = render(tmp_path / "night.mkv", stamps=[0, 40, 11 * 3600 * 1000])
+    with IsolatedDecoder() as decoder:
+        assert len(list(decoder.frames(night, Sampling(clip_length=600.0)))) == 11 * 6
