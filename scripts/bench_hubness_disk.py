@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="on a disk with room for the matrix")
     parser.add_argument("--size", type=int, default=100_000)
     parser.add_argument("--method", default="is")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="more are slower where others use the cores")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

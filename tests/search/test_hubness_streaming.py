@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from momentret.errors import DataError, MismatchError
-from momentret.search.hubness import methods
+from momentret.search.hubness import arrays, methods
 from momentret.search.hubness.arrays import JoinedRows, MatrixRows, ProductRows, as_tensor, top_k
+from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.streaming import collect, half_biases, merge, sample_sigma, sinkhorn_bias
 from tests.search.hubness_helpers import matrices, world
 
@@ -147,3 +148,25 @@ def test_other_number_formats_are_computed_in_float32(dtype) -> None:
     P = (matrices()[1] * 100).astype(dtype)
     found = collect(MatrixRows(P), (0.5,)).bias()
     np.testing.assert_allclose(found, methods.inverted_softmax_bias(P.astype(float), 0.5), atol=1e-4)
+
+
+def test_a_mapped_file_gives_what_memory_gives_and_can_be_corrected_in_place(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(arrays, "DROP_BYTES", 1 << 12)  # so that pages are given back many times
+    S, P, _ = matrices(200, 900)
+    for name, array in (("S", S), ("P", P)):
+        np.save(tmp_path / f"{name}.npy", array)
+    expected = HubnessNormaliser(method="dis").fit(P[100:]).transform(S[5:])
+    bank, mapped = np.load(tmp_path / "P.npy", mmap_mode="r"), np.load(tmp_path / "S.npy", mmap_mode="r+")
+    hub = HubnessNormaliser(method="dis").fit(bank[100:])  # a view: its pages begin in the middle of the file
+    hub.transform(mapped[5:], out=mapped[5:])
+    mapped.flush()
+    np.testing.assert_array_equal(np.load(tmp_path / "S.npy")[5:], expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "S.npy")[:5], S[:5])
+
+
+def test_products_come_in_blocks_that_last_until_the_next() -> None:
+    made = world(50, 90)
+    rows = ProductRows(made["bank_text"], made["video"])
+    parts = [(start, block.clone()) for start, block in rows.blocks(40 * 50 * 4)]
+    assert [start for start, _ in parts] == [0, 40, 80]
+    torch.testing.assert_close(torch.cat([part for _, part in parts]), rows.read(0, 90))
