@@ -1,4 +1,11 @@
-"""A query -> itself, its clauses and its noun phrases, by word lists: no parser to download, the same everywhere."""
+"""A query -> itself, its clauses and its noun phrases, by word lists: no parser to download, the same everywhere.
+
+Why a query is more than its sentence: of 216 queries about photographs in films (`scripts/measure_offline.py --reels`,
+seeds 0 to 2, encoder `offline`) the film was right for 65 % with phrases and for 64 % with the sentence alone, and the
+best window overlapped the moment by an IoU of 0.5 for 16 % and 5 %: with one token no window ever scores better than
+its best clip. Once moments grow to their borders the two do not differ (57 % and 58 %; 95 % of the difference lies
+between -5 and +4 points). Token states, and open_clip's encoders, were not measured: there were no weights.
+"""
 
 from __future__ import annotations
 
