@@ -73,19 +73,19 @@ def make_films(folder: Path, count: int) -> None:
 
 
 class Killer(threading.Thread):
-    """Kills a random child process every few seconds; gently: only if a video was finished since the last time."""
+    """Kills a random worker every few seconds, if it has not ended; gently: only if a video was finished since."""
 
-    def __init__(self, job: Job, every: float, gently: bool, seed: int) -> None:
+    def __init__(self, job: Job, workers: int, every: float, gently: bool, seed: int) -> None:
         super().__init__()
-        self.job, self.every, self.gently, self.random = job, every, gently, random.Random(seed)
+        self.job, self.workers, self.every, self.gently, self.random = job, workers, every, gently, random.Random(seed)
         self.kills, self.seen, self.over = 0, 0, threading.Event()
 
     def run(self) -> None:
         while not self.over.wait(self.every):
             alive = [process for process in multiprocessing.active_children() if process.is_alive()]
-            finished = self.job.finished()
-            if alive and (finished > self.seen or not self.gently):
-                self.random.choice(alive).kill()
+            chosen, finished = self.random.randrange(self.workers), self.job.finished()
+            if chosen < len(alive) and (finished > self.seen or not self.gently):
+                alive[chosen].kill()
                 self.kills, self.seen = self.kills + 1, finished
 
 
@@ -104,7 +104,7 @@ def campaign(folder: Path, workers: int, films: int, seconds: float, **kills: An
     calm.run("1/1")
     pack(calm.find(), calm.load()[1], calm.output)
     job = WaitingJob(**{**vars(replace(calm, output=folder / "killed")), "seconds": seconds})
-    killer, began = Killer(job, **kills), time.monotonic()
+    killer, began = Killer(job, workers, **kills), time.monotonic()
     killer.start()
     try:
         run_in_processes(job, workers)

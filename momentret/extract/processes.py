@@ -20,7 +20,7 @@ _SPAWN = multiprocessing.get_context("spawn")  # forking a process that has thre
 _TICK = 0.5
 """Seconds between looks at how far the ledger is."""
 _PATIENCE = 10
-"""Deaths in a row, of whichever process, without a video finished between them."""
+"""Deaths of one shard's processes while no shard finishes a video."""
 logger = logging.getLogger(__name__)
 
 
@@ -28,7 +28,7 @@ class _Worker:
     """A shard and the process that does it now."""
 
     def __init__(self, job: Job, shard: str) -> None:
-        self.job, self.shard = job, shard
+        self.job, self.shard, self.deaths = job, shard, 0
         self.start()
 
     def start(self) -> None:
@@ -69,30 +69,31 @@ def run_in_processes(job: Job, count: int, advance: Advance = lambda finished: N
         MomentretError: from a shard: what doing it again would not help.
         DataError: processes die and nothing gets finished.
     """
-    workers = [_Worker(job, shard) for shard in shards(count)]
-    running, deaths, finished = list(workers), 0, 0
+    running, finished = [_Worker(job, shard) for shard in shards(count)], 0
     try:
         while running:
             wait([worker.process.sentinel for worker in running], timeout=_TICK)
             before, finished = finished, job.finished()
-            deaths = 0 if finished > before else deaths
             advance(finished)
-            ended = [worker for worker in running if not worker.process.is_alive()]
-            for worker in [worker for worker in ended if not worker.ended_well()]:
-                deaths += 1
-                _restart(worker, deaths)
-                ended.remove(worker)
-            running = [worker for worker in running if worker not in ended]
+            for worker in list(running):
+                worker.deaths = 0 if finished > before else worker.deaths
+                if worker.process.is_alive():
+                    continue
+                if worker.ended_well():
+                    running.remove(worker)
+                else:
+                    _restart(worker)
     finally:
         _stop(running)
 
 
-def _restart(worker: _Worker, deaths: int) -> None:
+def _restart(worker: _Worker) -> None:
     code = worker.process.exitcode
-    if deaths >= _PATIENCE:
+    worker.deaths += 1
+    if worker.deaths >= _PATIENCE:
         raise DataError(
-            f"processes died {deaths} times without finishing a video, the last in shard {worker.shard} with status "
-            f"{code}; free some memory, or use fewer processes"
+            f"the process of shard {worker.shard} died {worker.deaths} times while no video got finished, the last "
+            f"time with status {code}; free some memory, or use fewer processes"
         )
     logger.warning("the process of shard %s died with status %s; started again", worker.shard, code)
     worker.start()
