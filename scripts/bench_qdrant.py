@@ -17,9 +17,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from bench_search import Ours, cpu, measure
-from bench_search_data import DIM, TOP, Corpus, truth_of
+from bench_search import Exhaustive, Ours, cpu, measure
+from bench_search_data import DIM, Corpus, truth_of
 
 from momentret.search.index import CorpusIndex, IndexSettings
 from momentret.search.qdrant import QdrantBackend
@@ -50,20 +49,14 @@ def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     index = CorpusIndex.create(folder / "index", settings)
     index.add_many(data.records())
     index.compact()
-    systems = {"folder C=100": Ours(index)}
+    systems = {"folder C=100": Exhaustive(Ours(index))}
     for prefetch in map(int, arguments.prefetch.split(",")):
         for candidates in map(int, arguments.candidates.split(",")):
             view: Any = QdrantBackend(corpus._collection, settings, prefetch)
-            systems[f"prefetch={prefetch} C={candidates}"] = Ours(view, candidates=candidates)
+            systems[f"prefetch={prefetch} C={candidates}"] = Exhaustive(Ours(view, candidates=candidates))
     queries = [data.query(number) for number in range(arguments.queries)]
-    truth = [set(best.found("strict")) for best in truth_of(data, queries, folder / "truth.npz")]
-    rows = {name: {"strict_recall": recall(search, queries, truth)} for name, search in systems.items()}
-    times = measure(systems, queries[:10], queries[:1])
-    return {"build_cpu_s": build, "systems": {name: rows[name] | times[name] for name in systems}}
-
-
-def recall(search: Ours, queries: list[np.ndarray], truth: list[set[Any]]) -> float:
-    return float(np.mean([len(set(search(query)) & best) / TOP for query, best in zip(queries, truth, strict=True)]))
+    truth = truth_of(data, queries, folder / "truth.npz")
+    return {"build_cpu_s": build, "systems": measure(systems, queries, truth)}
 
 
 if __name__ == "__main__":

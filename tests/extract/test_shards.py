@@ -97,6 +97,7 @@ class Endless(Job):
 def test_workers_end_with_the_one_who_started_them(tmp_path: Path, how: signal.Signals) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.extract.test_shards import *\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "if __name__ == '__main__': run_in_processes(Endless(**vars(job_of(Path(sys.argv[1])))), 2)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=ROOT, stderr=subprocess.DEVNULL)

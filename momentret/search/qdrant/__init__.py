@@ -4,8 +4,9 @@
         corpus.search(tokens)
 
 One point is one chapter (at most `IndexSettings.chapter_clips` clips; most videos are one), with two multivectors:
-``seg``, the pooled vectors, int8 in memory, which the server searches, and ``clips``, on disk and without a graph, with
-which it ranks what it found. What is left is scored here, with the functions that score an index folder.
+``seg``, the pooled vectors, int8 in memory, by which the server proposes chapters, and ``clips``, on disk and without a
+graph, which are fetched. What was proposed is scored here, with the functions that score an index folder. The layout is
+described in index/README.md.
 """
 
 from __future__ import annotations
