@@ -209,15 +209,23 @@ class SearchEngine:
         """
         query = self.text(query) if isinstance(query, str) else query
         options = options or SearchOptions()
+        return self._answer(query, self._moments(query, options), min_confidence)
+
+    def _moments(self, query: Query, options: SearchOptions) -> list[Sure]:
+        """Return the best moments; where several hits become one, search for more of them."""
         grow = self.refine is None and options.level == "moment"
-        hits = self._find(query, _wider(options) if grow else options)
-        confidences = self.presence.confidences(query, [(h.video.video_id, s) for h, s in hits], options).tolist()
-        found = [hit for hit, _ in hits]
         refine = CurveBorders(self.curve) if grow else self.refine
-        if refine is not None and found:
-            found = refine(query, found)
-        scored = [(hit, score, sure) for hit, (_, score), sure in zip(found, hits, confidences, strict=True)]
-        return self._answer(query, _apart(scored, options), min_confidence)
+        asked = replace(options, per_video=_PIECES * options.per_video) if grow else options
+        while True:
+            asked = replace(asked, top=_PIECES * asked.top) if grow else asked
+            hits = self._find(query, asked)
+            sure = self.presence.confidences(query, [(h.video.video_id, s) for h, s in hits], options).tolist()
+            found = [hit for hit, _ in hits]
+            if refine is not None and found:
+                found = refine(query, found)
+            moments = _apart([(h, s, c) for h, (_, s), c in zip(found, hits, sure, strict=True)], options)
+            if not grow or len(moments) == options.top or len(hits) < asked.top:
+                return moments
 
     def _answer(self, query: Query, found: Sequence[Sure], min_confidence: float) -> Answer:
         presence = max((confidence for _, _, confidence in found), default=0.0)
@@ -254,11 +262,6 @@ class SearchEngine:
             found = self.correction.search(self.corpus, query.tokens, None, wide).hits
             hits = [(one.hit, float(one.score)) for one in found]
         return [pair for pair in hits if not _is_source(pair[0], query)][: options.top]
-
-
-def _wider(options: SearchOptions) -> SearchOptions:
-    """Ask for more hits, since several may be pieces of one moment."""
-    return replace(options, top=_PIECES * options.top, per_video=_PIECES * options.per_video)
 
 
 def _apart(found: Sequence[Sure], options: SearchOptions) -> list[Sure]:

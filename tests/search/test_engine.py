@@ -109,6 +109,16 @@ def test_one_file_without_an_index_gives_the_same(folder: Path, engine: SearchEn
         assert (found.index, there.index) == (None, str(folder / "index"))
 
 
+def test_pieces_of_one_moment_do_not_crowd_out_other_videos(tmp_path: Path) -> None:
+    encoder = FakeEncoder()
+    for name in "abcd":
+        film(tmp_path / "in" / f"{name}.mp4", [("red", 8.0), ("blue", 2.0)])
+    with open_index(tmp_path / "index", encoder, ExtractConfig(clip_length=0.25)) as index:
+        list(plan_update(index, [tmp_path / "in"]).run(encoder))
+        answer = SearchEngine(index, encoder).search("red", SearchOptions(top=4))
+    assert places(answer) == [(name, 0.0, 8.0) for name in "abcd"]
+
+
 def test_exact_certified_and_two_stages_agree(engine: SearchEngine) -> None:
     answers = [engine.search("blue", SearchOptions(exact=exact)) for exact in (False, True, "certified")]
     assert places(answers[0]) == places(answers[1]) == places(answers[2])
