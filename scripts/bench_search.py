@@ -337,7 +337,7 @@ def systems_of(
         systems[f"pooled on {device}"] = Ours(index, device=device)
     systems |= {n: Ours(index, exact=True if n == "exact" else n) for n in names if n in ("exact", "certified")}
     if clips is not None and "torch" in names:
-        systems |= {f"torch on {place}": Exhaustive(torch_exhaustive(clips, place)) for place in {"cpu", device}}
+        systems[f"torch on {device}"] = Exhaustive(torch_exhaustive(clips, device))
     if clips is not None:
         systems |= others([name for name in names if name in PEERS], clips, kept, report)
     return systems
