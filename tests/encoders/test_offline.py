@@ -51,11 +51,25 @@ def test_photographs_are_found_by_what_is_in_them(encoder: Encoder) -> None:
 def test_the_ends_of_a_long_frame_are_seen(encoder: Encoder) -> None:
     numbers = np.random.default_rng(0)
     left, right = numbers.integers(0, 255, (2, 224, 224, 3), np.uint8)
-    long = np.concatenate([left, np.zeros((224, 100, 3), np.uint8), right], axis=1)
+    long = np.concatenate([left, right], axis=1)
     rows = encoder.encode_frames([left, right, long, long.swapaxes(0, 1)])
     assert rows.shape == (4, 384)
     both = rows[0] + rows[1]
     assert rows[2] @ both / np.linalg.norm(both) > 0.99
+
+
+@needs_packages
+@pytest.mark.parametrize(("width", "count"), [(224, 1), (225, 2), (448, 2), (535, 3), (3000, 3)])
+def test_squares_reach_from_end_to_end(width: int, count: int) -> None:
+    from momentret.encoders.offline import _squares
+
+    ramp = np.broadcast_to(np.linspace(0, 255, width, dtype=np.uint8)[:, None], (224, width, 3))
+    squares = _squares(np.ascontiguousarray(ramp), 224)
+    assert squares.shape == (count, 3, 224, 224)
+    assert squares[0].min() < -0.98
+    assert squares[-1].max() > 0.98
+    starts = squares[:, 0, 0, 0]
+    assert (starts[1:] > starts[:-1]).all()
 
 
 @needs_packages
