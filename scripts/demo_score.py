@@ -23,7 +23,7 @@ IOU = 0.5
 def describe(answer: Answer, rank: int | None, video_rank: int | None) -> str:
     """Return the line of one query."""
     first = answer.moments[0]
-    sure = "there" if answer.present else "perhaps there"
+    sure = "sure" if answer.present else "says nothing matches"
     return (
         f"{'found' if rank == 1 else '  -  '}  {first.video_id:>8} {first.start:5.1f} -{first.end:5.1f} s  "
         f"moment {rank or '-':>2}, video {video_rank or '-':>2}  {answer.query} ({sure}: {answer.presence:.0%})"
@@ -55,8 +55,8 @@ def main() -> int:
         f"{sum(rank is not None for rank in ranks)} with any; a random window would find {by_chance:.2f}"
     )
     for answer in answers.values():
-        said = "is said to be there" if answer.present else "nothing here matches"
-        print(f"not in the corpus: {answer.query}: {said} ({answer.presence:.0%})")
+        said = "sure" if answer.present else "says nothing matches"
+        print(f"not in the corpus: {answer.query} ({said}: {answer.presence:.0%})")
     return int(found < arguments.require)
 
 
