@@ -44,8 +44,10 @@ def run_on_ray(job: Job, address: str, count: int | None = None, advance: Advanc
             f"no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]}); ray status tells"
         ) from error
     try:
-        parts = shards(count or max(1, int(ray.cluster_resources().get("CPU", 1)) // job.workers))
-        task = ray.remote(_work).options(num_cpus=job.workers, max_retries=_RETRIES)
+        machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        share = min(job.workers, max(machines))  # a task that fits nowhere would wait for ever
+        parts = shards(count or max(1, sum(machines) // max(share, 1)))
+        task = ray.remote(_work).options(num_cpus=share, max_retries=_RETRIES)
         pending = [task.remote(job, shard, str(Path.cwd())) for shard in parts]
         while pending:
             done, pending = ray.wait(pending, timeout=_TICK)
