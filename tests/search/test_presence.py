@@ -161,10 +161,20 @@ def test_a_calibration_is_kept_beside_the_index_until_that_changes(tmp_path: Pat
         assert encoder.asked == asked, "the texts are kept too"
         (name,) = kept
         assert (tmp_path / "index" / name).read_bytes() != kept[name]
-        (tmp_path / "index" / name).write_text("{damaged")
-        (tmp_path / "index" / "presence-texts.npz").write_text("damaged")
-        assert ask() > 0
-        assert encoder.asked > asked
+
+
+@pytest.mark.parametrize(
+    "damage", [b"{damaged", b"[]", b'{"corpus": {"videos": 10}, "calibration": {"place": 0}}', b"PK\x03\x04"]
+)
+def test_what_was_kept_and_is_damaged_is_made_again(tmp_path: Path, damage: bytes) -> None:
+    with build(tmp_path / "index", range(10), dim=64) as index:
+        encoder, query = Vectors(64, 1.0), Query("", about(3, 1.0))
+        first = SearchEngine(index, encoder, folder=tmp_path / "index").search(query).presence
+        kept = list((tmp_path / "index").glob("presence-*"))
+        assert len(kept) == 2
+        for path in kept:
+            path.write_bytes(damage)
+        assert SearchEngine(index, encoder, folder=tmp_path / "index").search(query).presence == first
 
 
 def test_a_part_of_the_corpus_has_chances_of_its_own(tmp_path: Path) -> None:

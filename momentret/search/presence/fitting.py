@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -143,24 +144,28 @@ class _Kept:
     state: dict[str, Any]
 
     @cached_property
-    def _content(self) -> dict[str, Any]:
+    def _found(self) -> tuple[dict[str, Any], Calibration | None] | None:
+        """Return the corpus that it is of, and the calibration; None where there is nothing sound."""
         try:
             content = json.loads(self.path.read_bytes())
-        except (OSError, ValueError):
-            return {}  # fitted again
-        return content if isinstance(content, dict) else {}
+            then, values = dict(content["corpus"]), content["calibration"]
+            then["videos"] = int(then["videos"])
+            return then, Calibration.from_dict(values) if values else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # fitted again
 
-    @cached_property
+    @property
     def is_fresh(self) -> bool:
-        then = self._content.get("corpus")
-        if not isinstance(then, dict) or "calibration" not in self._content:
+        """Tell whether it is of the corpus as it is now, or nearly."""
+        if self._found is None:
             return False
-        now, before = self.state["videos"], then.get("videos", 0)
-        return then == self.state if now < _MANY else abs(now - before) <= _SAME_SIZE * now
+        now, then = self.state["videos"], self._found[0]
+        return then == self.state if now < _MANY else abs(now - then["videos"]) <= _SAME_SIZE * now
 
     def load(self) -> Calibration | None:
-        values = self._content["calibration"]
-        return Calibration.from_dict(values) if values else None
+        """Return the calibration; `is_fresh` has said that there is one, or that there was too little to fit."""
+        assert self._found is not None
+        return self._found[1]
 
     def save(self, calibration: Calibration | None) -> None:
         values = calibration and calibration.to_dict()
@@ -196,10 +201,10 @@ def _write_tokens(path: Path, queries: Sequence[Query], weights: str) -> None:
 def _read_tokens(path: Path, texts: Sequence[str], weights: str) -> list[Query] | None:
     """Return the queries that were kept; None if there are none, or of other texts or another encoder."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             if str(file["weights"]) != weights or file["names"].tolist() != list(texts):
                 return None
             parts = np.split(file["tokens"], np.cumsum(file["counts"])[:-1])
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return [Query(text, rows) for text, rows in zip(texts, parts, strict=True)]
