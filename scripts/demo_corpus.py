@@ -303,7 +303,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    files = sources()
+    try:
+        files = sources()
+    except ConfigError as error:
+        sys.exit(str(error))
     make(folder, REELS, QUERIES, files)
     for name in FILMS:
         shutil.copyfile(files[name], folder / "videos" / f"{name}.mp4")

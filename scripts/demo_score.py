@@ -38,6 +38,8 @@ def main() -> int:
     arguments = parser.parse_args()
     answers = {answer.query: answer for answer in read_answers(arguments.answers)}
     annotations = read_annotations(arguments.truth, "qvhighlights")
+    if unasked := [annotation.query for annotation in annotations if annotation.query not in answers]:
+        sys.exit(f"{arguments.answers} has no answer to {unasked[0]!r}; ask all queries of {arguments.truth}")
     with CorpusIndex.open(arguments.index) as index:
         durations = {video.video_id: video.duration for video in index.videos()}
         clip_length = next(index.videos()).clip_length
