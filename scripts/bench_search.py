@@ -37,8 +37,6 @@ from bench_search_peers import PEERS, Retrieve, torch_exhaustive
 
 from momentret.search.index import CorpusIndex, IndexSettings, SearchOptions
 
-WARM = 20
-
 
 class Ours:
     """The index of this library."""
@@ -284,6 +282,8 @@ def plot(systems: dict[str, Any], title: str, path: Path) -> None:
     axes.set(
         xscale="log", xlabel="CPU milliseconds a query (median)", ylabel="recall@10, one moment a video", title=title
     )
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "125" else "")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
@@ -293,6 +293,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=2000)
     parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--warm", type=int, default=20, help="untimed queries before")
     parser.add_argument("--noise", type=float, default=2.0, help="of the tokens: 2 standard, 4 hard")
     parser.add_argument("--no-scenes", action="store_true", help="videos that drift instead of being cut")
     parser.add_argument("--drift", type=float, default=0.8, help="correlation of neighbouring clips' noise")
@@ -348,7 +349,7 @@ def report_of(arguments: argparse.Namespace, corpus: Corpus, kept: Path) -> dict
     clips = corpus.made = kept_clips(kept, corpus, arguments.workers) if needed else None
     report: dict[str, Any] = {"build": built_index(kept, corpus), "peers": {}}
     queries = [corpus.query(number) for number in range(arguments.queries)]
-    warm = [corpus.query(10**6 + number) for number in range(WARM)]
+    warm = [corpus.query(10**6 + number) for number in range(arguments.warm)]
     truth = truth_of(corpus, queries, kept / f"truth-{corpus.name}-{corpus.noise}-{len(queries)}.npz")
     folder = kept / f"index-{corpus.name}"
     with CorpusIndex.open(folder) as index:
