@@ -14,6 +14,7 @@ from PIL import Image
 
 from momentret.encoders.fake import COLOURS
 from momentret.search.answers import Answer, read_answers
+from momentret.search.index import CorpusIndex, IndexSettings
 
 from .extract.films import film
 from .helpers import momentret
@@ -125,6 +126,28 @@ def test_a_hubness_state_corrects_scores_and_their_chances(
     assert not ask(capsys, "search", made / "index", "a dog", "--hubness", tmp_path / "state").present
 
 
+def test_several_indexes_are_searched_as_one(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film(tmp_path / "in" / "d.mp4", [("cyan", 2.0)])
+    assert momentret("index", "add", tmp_path / "more", tmp_path / "in", "--encoder", "fake", "--clip-length", 0.5) == 0
+    answer = ask(capsys, "search", made / "index", "cyan", "--also", tmp_path / "more", "--top", 4)
+    assert answer.moments[0].video_id == "d"
+    assert {moment.video_id for moment in answer.moments} > {"d"}
+
+
+def test_indexes_of_different_encoders_are_not_searched_together(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = IndexSettings(dim=4, encoder="other")
+    CorpusIndex.create(tmp_path / "more", settings).close()
+    assert momentret("search", made / "index", "red", "--also", tmp_path / "more") == 1
+    assert "search together what one encoder made" in capsys.readouterr().err
+
+
+def test_a_hubness_state_is_of_one_index(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert momentret("search", made / "index", "red", "--also", made / "index", "--hubness", made) == 2
+    assert "--hubness corrects one index folder" in capsys.readouterr().err
+
+
 def test_one_file_needs_no_index(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--encoder", "fake", "--clip-length", 0.5, "--threads", 1]
     alone = ask(capsys, "find", "blue", made / "in" / "a.mp4", *options)
@@ -144,6 +167,8 @@ def test_one_file_needs_no_index(made: Path, capsys: pytest.CaptureFixture[str])
         (["search", "index", " "], 1, "the query is empty"),
         (["search", "index", "red", "--minus", "red"], 1, "nothing is left"),
         (["search", "in", "red"], 1, "is missing"),
+        (["search", "http://127.0.0.1:9/films", "red"], 1, "check the address"),
+        (["search", "http://127.0.0.1:9", "red"], 1, "names no collection"),
         (["search", "index", "--clip", "nobody@0-1"], 1, "neither a video of the index nor a file"),
         (["search", "index", "--image", "none.png"], 1, "none.png: No such file"),
         (["search", "index", "red", "--encoder", "offlin"], 1, "did you mean 'offline'"),

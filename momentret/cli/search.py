@@ -49,12 +49,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a qu
 
 
 def search(
-    index: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    index: Annotated[str, typer.Argument(help="Folder of the index, or http(s)://HOST:PORT/COLLECTION on Qdrant.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="QUERY...", help="What to look for, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="Look for what a picture shows.")] = None,
     clip: Annotated[str | None, typer.Option(help="VIDEO@START-END: look for what a clip shows.")] = None,
     plus: Plus = None,
     minus: Minus = None,
+    also: Annotated[list[str] | None, typer.Option(help="One more index to search with it; repeatable.")] = None,
     top: Top = 10,
     per_video: PerVideo = 3,
     overlap: Overlap = 0.7,
@@ -87,7 +88,7 @@ def search(
     _require_one_kind(words, image, clip)
     where = _filter(folder, shortest, longest, after, before)
     options = _options(top, per_video, overlap, level, "certified" if certified else exact, where)
-    with _opened(index, encoder, threads, device, precision) as engine:
+    with _opened([index, *(also or ())], encoder, threads, device, precision) as engine:
         _correct(engine, hubness)
         _refine(engine, refine, as_scored)
         if image is not None or clip is not None:
@@ -149,19 +150,21 @@ def _require_one_kind(words: list[str] | None, image: Path | None, clip: str | N
 
 @contextmanager
 def _opened(
-    folder: Path, encoder: str | None, threads: int | None, device: str, precision: str
+    places: list[str], encoder: str | None, threads: int | None, device: str, precision: str
 ) -> Iterator[SearchEngine]:
-    """Open an index with its encoder; the fake one runs without torch, which would take a second to load."""
+    """Open indexes with their encoder; the fake one runs without torch, which would take a second to load."""
     from momentret.search.engine import SearchEngine
     from momentret.search.index import CorpusIndex
+    from momentret.search.merge import open_corpora
     from momentret.search.recipe import Recipe
 
-    with CorpusIndex.open(folder) as index:
+    with open_corpora(places) as index:
         recipe = Recipe.of(index)
         machine: dict[str, Any] = {}
         if (encoder or recipe.fingerprint.name) != "fake":
             machine = {"device": choose_device(device, threads or CORES), "precision": precision}
         model = recipe.load_encoder(encoder, **machine)
+        folder = index.folder if isinstance(index, CorpusIndex) else None
         yield SearchEngine(index, model, recipe, folder=folder, progress=progress_bar)
 
 
@@ -200,7 +203,8 @@ def _correct(engine: SearchEngine, state: Path | None) -> None:
     from momentret.search.hubness.corpus import CorpusHubness
     from momentret.search.index import CorpusIndex
 
-    assert isinstance(engine.corpus, CorpusIndex)
+    if not isinstance(engine.corpus, CorpusIndex):
+        raise typer.BadParameter("--hubness corrects one index folder; a state belongs to the index it was fitted for")
     engine.correct_with(CorpusHubness.load(state, engine.corpus))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -12,7 +13,7 @@ from momentret.errors import ConfigError, DataError, MismatchError
 from momentret.search.backend import Backend, Query
 from momentret.search.index import CorpusIndex, IndexSettings, SearchOptions, SearchResult, Video, by_rank
 
-__all__ = ["Several", "merge", "open_corpus"]
+__all__ = ["Several", "merge", "open_corpora", "open_corpus"]
 
 
 def merge(results: Sequence[SearchResult], top: int) -> SearchResult:
@@ -137,3 +138,18 @@ def open_corpus(place: str | Path, encoder: str | None = None) -> Backend:
     if not collection:
         raise ConfigError(f"{str(place)!r} names no collection; give http(s)://HOST:PORT/COLLECTION")
     return QdrantBackend.open(urlunsplit((url.scheme, url.netloc, prefix, "", "")), collection, encoder)
+
+
+@contextmanager
+def open_corpora(places: Sequence[str | Path]) -> Iterator[Backend | Several]:
+    """Open one index, or several as one, and close them at the end.
+
+    Args:
+        places: as `open_corpus` takes them; at least one.
+
+    Raises:
+        MismatchError: their vectors come from different encoders.
+    """
+    with ExitStack() as stack:
+        corpora = [stack.enter_context(closing(open_corpus(place))) for place in places]
+        yield corpora[0] if len(corpora) == 1 else Several(corpora)

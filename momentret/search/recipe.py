@@ -10,7 +10,9 @@ from typing import Any
 from momentret.encoders import Encoder, Fingerprint, load_encoder
 from momentret.errors import ConfigError, MismatchError
 from momentret.extract import ExtractConfig
-from momentret.search.index import CorpusIndex, IndexSettings
+from momentret.search.backend import Backend
+from momentret.search.index import IndexSettings
+from momentret.search.merge import Several
 
 __all__ = ["Recipe"]
 
@@ -23,7 +25,7 @@ class Recipe:
     config: ExtractConfig
 
     @classmethod
-    def of(cls, index: CorpusIndex) -> Recipe:
+    def of(cls, index: Backend | Several) -> Recipe:
         """Return the recipe that an index was made with.
 
         Raises:
@@ -34,7 +36,7 @@ class Recipe:
             return cls(Fingerprint(**values["encoder"]), ExtractConfig(**values["config"]))
         except (ValueError, TypeError, KeyError, ConfigError) as error:
             raise MismatchError(
-                f"index {str(index.folder)!r} does not say which encoder and settings its vectors were made with; "
+                "the index does not say which encoder and settings its vectors were made with; "
                 "make it with momentret index add"
             ) from error
 
