@@ -118,6 +118,7 @@ class IsolatedProcess:
             return stdout.readline(MAX_HEADER) if size < 0 else stdout.read(size)
         finally:
             watchdog.cancel()
+            watchdog.join()  # it may be killing: nothing of this read outlives it
             patience.waited += time.monotonic() - began
 
     def _give_up(self, process: subprocess.Popen[bytes]) -> None:
