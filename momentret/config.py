@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-__all__ = ["nearest"]
+from momentret.errors import ConfigError
+
+__all__ = ["find_device", "nearest"]
+
+
+def find_device(name: str) -> str:
+    """Return ``cpu`` or ``cuda``: what a name stands for on this machine, ``auto`` being a GPU where there is one.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device {name!r} is unknown{nearest(name, ['auto', 'cpu', 'cuda'])}")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ConfigError("device 'cuda' is not there: torch sees no GPU; use 'auto' or 'cpu'")
+    return "cuda" if there and name != "cpu" else "cpu"
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from momentret.cli.console import amount_bar
+from momentret.config import find_device
 
 if TYPE_CHECKING:
     from momentret.extract import Outcome, Video
@@ -40,11 +41,11 @@ MemoryLimit = Annotated[int, typer.Option(help="MiB that decoding a video may ta
 
 
 def choose_device(device: str, threads: int) -> str:
-    """Return the device that ``auto`` stands for, and set the threads of the CPU."""
+    """Return the device that a name stands for, and set the threads of the CPU."""
     import torch
 
     torch.set_num_threads(threads)
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return find_device(device)
 
 
 @contextmanager

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+from momentret.config import nearest
 from momentret.encoders.base import Encoder, Fingerprint, QueryVectors
 from momentret.encoders.fake import FakeEncoder
 from momentret.encoders.phrases import split_phrases
+from momentret.errors import ConfigError
 
 __all__ = ["Encoder", "FakeEncoder", "Fingerprint", "QueryVectors", "load_encoder", "split_phrases"]
+
+PRECISIONS = ("fp32", "bf16")
 
 
 def load_encoder(name: str, *, device: str = "cpu", precision: str = "fp32", batch_size: int = 32) -> Encoder:
@@ -26,6 +30,8 @@ def load_encoder(name: str, *, device: str = "cpu", precision: str = "fp32", bat
         ConfigError: an unknown name, or a package is missing.
         CheckpointError: the weights cannot be had, or are not what they should be.
     """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"no precision {precision!r}{nearest(precision, list(PRECISIONS))}")
     if name == "fake":
         return FakeEncoder()
     if name == "offline":

@@ -32,15 +32,13 @@ class OpenClipEncoder:
         batch_size: images or texts at once.
 
     Raises:
-        ConfigError: no such architecture, weights or precision.
+        ConfigError: no such architecture or weights.
         CheckpointError: the weights cannot be had or do not fit.
     """
 
     def __init__(self, name: str, *, device: str = "cpu", precision: str = "fp32", batch_size: int = 32) -> None:
         import open_clip
 
-        if precision not in PRECISIONS:
-            raise ConfigError(f"no precision {precision!r}{nearest(precision, list(PRECISIONS))}")
         model, self._preprocess, self._tokenize = _create(open_clip, name)
         self._device, self._dtype, self.batch_size = torch.device(device), PRECISIONS[precision], batch_size
         weights_hash = _hash_weights(model)  # before the cast: both precisions make comparable vectors

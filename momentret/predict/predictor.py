@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from momentret.config import find_device
 from momentret.errors import CheckpointError, ConfigError, FeatureError
 from momentret.features import FeatureStore, StoreManifest
 from momentret.inputs import InputConfig, collate, prepare_text, prepare_video, to_device
@@ -67,14 +68,14 @@ class Predictor:
 
         Args:
             path: the ``.safetensors`` file.
-            options: `device` (also ``"auto"``), `batch_size`, `top`, `postprocess` as in the constructor.
+            options: `device` (``auto``, ``cpu`` or ``cuda``), `batch_size`, `top`, `postprocess` as in the constructor.
 
         Raises:
             CheckpointError: the file cannot be read or is of another kind.
         """
         checkpoint = load_checkpoint(Path(path))
-        if options.get("device") == "auto":
-            options["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+        if "device" in options:
+            options["device"] = find_device(options["device"])
         try:
             inputs = InputConfig(**checkpoint.inputs)
             settings: dict[str, Any] = {

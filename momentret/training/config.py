@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
-import torch
 from jsonargparse import ArgumentParser, Namespace
 
-from momentret.config import nearest
+from momentret.config import find_device, nearest
 from momentret.datasets import DATASETS
 from momentret.datasets.targets import TargetConfig
 from momentret.errors import ConfigError
@@ -137,8 +136,12 @@ class TrainConfig:
 
     @property
     def on_gpu(self) -> bool:
-        """Return whether the run will use a GPU."""
-        return self.device == "cuda" or (self.device == "auto" and torch.cuda.is_available())
+        """Return whether the run will use a GPU.
+
+        Raises:
+            ConfigError: there is no such device.
+        """
+        return find_device(self.device) == "cuda"
 
 
 @dataclass

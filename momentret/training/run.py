@@ -15,6 +15,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
+from momentret.config import find_device
 from momentret.errors import CheckpointError, ConfigError, MismatchError, OutputExistsError
 from momentret.files import atomic_write, write_json
 from momentret.models import MODELS
@@ -48,7 +49,9 @@ def train(run: RunConfig, *, resume: bool = False, overwrite: bool = False, prog
     Raises:
         OutputExistsError: the folder is taken and neither flag was given.
         MismatchError: resuming with another recipe than the run was started with.
+        ConfigError: there is no GPU and the recipe asks for one.
     """
+    find_device(run.train.device)
     if run.train.threads is not None:
         torch.set_num_threads(run.train.threads)
     data = MomentData(run.data, run.train)
@@ -132,7 +135,7 @@ def _trainer(run: RunConfig, folder: RunFolder) -> Trainer:
     if bar:
         callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
     return Trainer(
-        accelerator="gpu" if settings.device == "cuda" else settings.device,
+        accelerator="gpu" if settings.on_gpu else "cpu",
         devices=1,
         max_epochs=settings.epochs,
         precision=settings.precision,
