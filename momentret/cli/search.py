@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["find", "search"]
 
+FEW = 10  # videos that a corpus is compared with itself from
+
 Top = Annotated[int, typer.Option(min=1, help="How many moments.")]
 PerVideo = Annotated[int, typer.Option(min=1, help="Moments of one video, at most.")]
 Overlap = Annotated[
@@ -52,7 +54,9 @@ def search(
     index: Annotated[str, typer.Argument(help="Folder of the index, or http(s)://HOST:PORT/COLLECTION on Qdrant.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="QUERY...", help="What to look for, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="Look for what a picture shows.")] = None,
-    clip: Annotated[str | None, typer.Option(help="VIDEO@START-END: look for what a clip shows.")] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="VIDEO@START-END: look for what a clip shows, elsewhere than in it.")
+    ] = None,
     plus: Plus = None,
     minus: Minus = None,
     also: Annotated[list[str] | None, typer.Option(help="One more index to search with it; repeatable.")] = None,
@@ -145,7 +149,9 @@ def find(
 
 def _require_one_kind(words: list[str] | None, image: Path | None, clip: str | None) -> None:
     if sum(bool(kind) for kind in (words, image, clip)) != 1:
-        raise typer.BadParameter("ask in words, with --image or with --clip; words move a picture with --plus")
+        raise typer.BadParameter(
+            "ask in one way: in words, with --image or with --clip; --plus moves a picture by words"
+        )
 
 
 @contextmanager
@@ -227,6 +233,8 @@ def _refine(engine: SearchEngine, checkpoint: Path | None, as_scored: bool) -> N
 def _answer(
     engine: SearchEngine, queries: list[Query], options: SearchOptions, min_confidence: float, as_json: bool
 ) -> None:
+    if len(engine.corpus) < FEW:
+        typer.echo(f"in fewer than {FEW} videos, how sure it is is a rough guess", err=True)
     for query in queries:
         answer = engine.search(query, options, min_confidence)
         print_json(answer.to_row()) if as_json else _show(answer)
@@ -234,17 +242,23 @@ def _answer(
 
 def _show(answer: Answer) -> None:
     if not answer.moments:
-        typer.echo(f"{one_line(answer.query)}: there are no videos to look at")
+        typer.echo(
+            f"{one_line(answer.query)}: there are no videos to look at; the index is empty or the filters pass none"
+        )
         return
     if answer.present:
-        title = f"{answer.query} (sure: {answer.presence:.0%})"
+        title = f"{answer.query} (sure: {_percent(answer.presence)})"
     else:
-        title = f"Nothing here matches: {answer.query} (sure: {answer.presence:.0%}); the nearest moments:"
+        title = f"Nothing here matches: {answer.query} (sure: {_percent(answer.presence)}); the nearest moments:"
     rows = [
-        (f"{_clock(m.start)} - {_clock(m.end)}", m.video_id, f"{m.score:.3f}", f"{m.confidence:.0%}", m.path)
+        (f"{_clock(m.start)} - {_clock(m.end)}", m.video_id, f"{m.score:.3f}", _percent(m.confidence), m.path)
         for m in answer.moments
     ]
     print_table(one_line(title), ("time", "video", "score", "sure", "file"), rows)
+
+
+def _percent(probability: float | None) -> str:
+    return "not known" if probability is None else f"{probability:.0%}"
 
 
 def _clock(seconds: float) -> str:

@@ -83,11 +83,17 @@ def _view_answer(answer: Answer, pictures: Pictures) -> QueryView:
         query=readable(answer.query) or "(empty query)",
         present=answer.present and bool(answer.moments),
         verdict=found if answer.present and answer.moments else "Nothing here matches.",
-        sureness=f"{answer.presence:.0%} sure that it is there; {answer.min_confidence:.0%} is needed to say so",
+        sureness=_how_sure(answer),
         encoder=readable(answer.encoder),
         index=None if answer.index is None else readable(answer.index),
         moments=tuple(_view_moment(answer, moment, pictures) for moment in answer.moments),
     )
+
+
+def _how_sure(answer: Answer) -> str:
+    if answer.presence is None:
+        return "How sure it is that it is there is not known: there are too few videos to compare with"
+    return f"{answer.presence:.0%} sure that it is there; {answer.min_confidence:.0%} is needed to say so"
 
 
 def _view_moment(answer: Answer, moment: FoundMoment, pictures: Pictures) -> MomentView:
@@ -98,7 +104,8 @@ def _view_moment(answer: Answer, moment: FoundMoment, pictures: Pictures) -> Mom
     problem = pictures.problems.get(moment.path)
     if problem is None and any(picture.jpeg is None for picture in (poster, *strip)):
         problem = "the video ends before the moment does"
-    unlikely = answer.present and moment.confidence < answer.min_confidence
+    known = "not known how sure" if moment.confidence is None else f"{moment.confidence:.0%} sure"
+    unlikely = answer.present and moment.confidence is not None and moment.confidence < answer.min_confidence
     return MomentView(
         moment=moment,
         name=readable(Path(moment.path).name) or readable(moment.video_id),
@@ -106,7 +113,7 @@ def _view_moment(answer: Answer, moment: FoundMoment, pictures: Pictures) -> Mom
         window=f"{clock(moment.start)} – {clock(moment.end)}",
         length=f"{moment.end - moment.start:.1f} s",
         duration=clock(moment.duration),
-        sureness=f"{moment.confidence:.0%} sure" + (", probably not" if unlikely else ""),
+        sureness=known + (", probably not" if unlikely else ""),
         poster=poster,
         strip=tuple(strip),
         timeline=_timeline(answer, moment),

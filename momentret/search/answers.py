@@ -45,13 +45,14 @@ class FoundMoment:
     """Seconds of the container's timeline."""
     score: float
     """Higher is better; comparable within one answer."""
-    confidence: float
-    """Probability in [0, 1] that this is what was asked for."""
+    confidence: float | None
+    """Probability in [0, 1] that this is what was asked for; None: not known."""
 
     def __post_init__(self) -> None:
         _require_types(self, {"rank": int, "video_id": str, "path": str})
         _require_numbers(self, ("duration", "start", "end", "score"))
-        _require_probability(self, "confidence")
+        if self.confidence is not None:
+            _require_probability(self, "confidence")
         if self.rank < 1 or not self.video_id or self.duration <= 0 or self.end < self.start:
             raise AnswerError(
                 f"moment {self.rank} of video {self.video_id!r}: [{self.start}, {self.end}] s of {self.duration} s; "
@@ -95,10 +96,10 @@ class Answer:
     """Folder of the index; None where videos were searched without one."""
     encoder: str
     """Name of the encoder."""
-    presence: float
-    """Probability in [0, 1] that what was asked for is there at all."""
+    presence: float | None
+    """Probability in [0, 1] that what was asked for is there at all; None: not known."""
     present: bool
-    """Whether `presence` reaches `min_confidence`; if not, the moments are merely the nearest ones."""
+    """False: `presence` is below `min_confidence`, and the moments are merely the nearest ones."""
     min_confidence: float
     moments: tuple[FoundMoment, ...]
     curves: Mapping[str, Curve]
@@ -106,7 +107,8 @@ class Answer:
 
     def __post_init__(self) -> None:
         _require_types(self, {"query": str, "index": (str, type(None)), "encoder": str, "present": bool})
-        _require_probability(self, "presence")
+        if self.presence is not None:
+            _require_probability(self, "presence")
         _require_probability(self, "min_confidence")
         if [moment.rank for moment in self.moments] != list(range(1, len(self.moments) + 1)):
             raise AnswerError("the ranks of the moments are not 1, 2, 3 …; list them best first")

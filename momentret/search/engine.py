@@ -8,6 +8,7 @@ One path for `momentret search` and `momentret find`: the same windows, the same
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,8 +37,8 @@ MIN_CONFIDENCE = 0.5
 """Presence from which an answer says that what was asked for is there: more likely than not."""
 Scored = tuple[Hit, float]
 """A hit and the score that it is ranked by."""
-Sure = tuple[Hit, float, float]
-"""A hit, the score that it is ranked by, and its confidence."""
+Sure = tuple[Hit, float, float | None]
+"""A hit, the score that it is ranked by, and its confidence, if it is known."""
 _PIECES = 3  # of one moment among the hits, that grow into it
 
 
@@ -219,7 +220,8 @@ class SearchEngine:
         while True:
             asked = replace(asked, top=_PIECES * asked.top) if grow else asked
             hits = self._find(query, asked)
-            sure = self.presence.confidences(query, [(h.video.video_id, s) for h, s in hits], options).tolist()
+            known = self.presence.confidences(query, [(h.video.video_id, s) for h, s in hits], options).tolist()
+            sure = [None if math.isnan(confidence) else confidence for confidence in known]
             found = [hit for hit, _ in hits]
             if refine is not None and found:
                 found = refine(query, found)
@@ -228,7 +230,8 @@ class SearchEngine:
                 return moments
 
     def _answer(self, query: Query, found: Sequence[Sure], min_confidence: float) -> Answer:
-        presence = max((confidence for _, _, confidence in found), default=0.0)
+        known = [confidence for _, _, confidence in found if confidence is not None]
+        presence = max(known) if known else (None if found else 0.0)
         moments = tuple(
             FoundMoment(rank, h.video.video_id, h.video.path, h.video.duration, h.start, h.end, score, sure)
             for rank, (h, score, sure) in enumerate(found, start=1)
@@ -238,7 +241,7 @@ class SearchEngine:
             index=None if self.folder is None else str(self.folder),
             encoder=self.encoder.fingerprint.name,
             presence=presence,
-            present=bool(moments) and presence >= min_confidence,
+            present=bool(moments) and (presence is None or presence >= min_confidence),
             min_confidence=min_confidence,
             moments=moments,
             curves={hit.video.video_id: self.curve(query, hit.video) for hit, _, _ in found},

@@ -62,6 +62,10 @@ class Recipe:
             MismatchError: it has other weights.
             ConfigError: it is not there any more.
         """
+        kind = (name or "").partition("/")[0].partition(":")[0]
+        known = "/" in (name or "") or kind in ("fake", "offline")
+        if known and "local-dir" not in (kind, self._architecture) and kind != self._architecture:  # before a download
+            raise _other_encoder(repr(self.fingerprint.name), repr(name))
         encoder = load_encoder(name or self.fingerprint.name, **options)
         self.require_encoder(encoder.fingerprint)
         return encoder
@@ -74,9 +78,7 @@ class Recipe:
             if mine != other:
                 detail = (text.format(mine), text.format(other)) if own.name == found.name else ("", "")
                 was, now = f"{own.name!r} {detail[0]}".strip(), f"{found.name!r} {detail[1]}".strip()
-                raise MismatchError(
-                    f"the index was made with encoder {was}, not {now}; use that encoder or make another index"
-                )
+                raise _other_encoder(was, now)
 
     def require_config(self, **given: Any) -> None:
         """Raise `MismatchError` for the first extraction setting that was given (is not None) and differs."""
@@ -86,6 +88,10 @@ class Recipe:
                 raise MismatchError(
                     f"the index was made with {name} {own!r}, not {wanted!r}; leave it out or make another index"
                 )
+
+
+def _other_encoder(was: str, now: str) -> MismatchError:
+    return MismatchError(f"the index was made with encoder {was}, not {now}; use that encoder or make another index")
 
 
 def lasting_name(encoder: str) -> str:

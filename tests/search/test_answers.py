@@ -39,7 +39,7 @@ def test_keys_of_a_later_version_are_passed_over() -> None:
     ("part", "value", "message"),
     [
         ("presence", 1.5, "presence is 1.5"),
-        ("presence", None, "presence is None"),
+        ("presence", "0.9", "presence is '0.9'"),
         ("present", 1, "present is 1"),
         ("index", 3, "index is 3"),
         ("moments", {}, "a list 'moments'"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from momentret.encoders import FakeEncoder
+from momentret.search.answers import Answer
 from momentret.search.engine import SearchEngine
 from momentret.search.index import CorpusIndex, Filter, IndexSettings, SearchOptions, Video
 from momentret.search.presence import Calibration, Query, phrase_bank
@@ -192,4 +193,7 @@ def test_a_lone_picture_in_one_video_is_not_known() -> None:
     video = Video("a", "a.mp4", "", 8.0, 2.0)
     corpus = MemoryCorpus(IndexSettings(dim=DIM), [(video, unit(np.random.default_rng(0).normal(size=(4, DIM))))])
     answer = SearchEngine(corpus, FakeEncoder(DIM)).search(Query("", corpus.clips("a")[:1], "picture"))
-    assert answer.presence == 0.5
+    assert answer.presence is None
+    assert answer.moments[0].confidence is None
+    assert answer.present, "nothing says that it is not there"
+    assert Answer.from_row(answer.to_row()) == answer

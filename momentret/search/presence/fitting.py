@@ -36,7 +36,6 @@ Found = Sequence[tuple[str, float]]
 """Video and score of what a search found, best first."""
 Search = Callable[[Query, SearchOptions], Found]
 
-_UNKNOWN = 0.5
 _SAME_SIZE = 0.02  # share of videos that may come or go before chance is measured again; below 1000 videos none
 _MANY = 1000
 _VERSION = 2
@@ -49,7 +48,7 @@ class Presence:
     Background queries go through the very search that is judged; see `calibration`. Trust it from about ten videos on.
     On fewer, the background queries still tell chance from more, but it cannot be seen how the query scores elsewhere,
     so a query that is vague by nature looks a little surer than it is. For pictures, whose background is the corpus'
-    own clips, it takes two videos; on one the answer is 0.5, not known.
+    own clips, it takes more than a few videos; on those it is not known.
 
     It can be no better than the encoder. What is said to be there mostly is (of photographs and the `offline` encoder
     nine in ten at 0.9); but what a weak encoder cannot tell from chance is said to be absent though it is there.
@@ -80,10 +79,10 @@ class Presence:
         return reference_clips(self._corpus)
 
     def confidences(self, query: Query, found: Found, options: SearchOptions) -> np.ndarray:
-        """Return the probability in [0, 1] that each found moment ``(K,)`` is what was asked for."""
+        """Return the probability in [0, 1] that each found moment ``(K,)`` is what was asked for; NaN: not known."""
         calibration = self._calibration(query, options) if len(found) else None
         if calibration is None:
-            return np.full(len(found), _UNKNOWN)
+            return np.full(len(found), np.nan)
         scores = np.array([score for _, score in found])
         return calibration.confidence(scores, self._traits(query, found))
 
