@@ -187,4 +187,6 @@ def _tell(row: dict[str, Any]) -> None:
     if abs(row["early"]) >= 0.01:
         how = "early, at a keyframe" if row["early"] > 0 else "late, where the picture does"
         text += f"; begins {abs(row['early']):.2f} s {how} ({row['start']:.2f} s)"
+    if row["window"][1] - row["end"] >= 0.01 and row["exact"]:
+        text += f"; the video ends at {row['end']:.2f} s"
     typer.echo(one_line(text))

@@ -174,7 +174,9 @@ def _report(folder: Path, summary: Summary, facts: dict[str, Any], as_json: bool
 @app.command()
 def remove(
     index: Index,
-    names: Annotated[list[str], typer.Argument(help="Ids of videos, or paths of files or folders.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Ids of videos, or paths of files or folders; after -- if one begins with -.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Take videos out of an index; the files themselves are not touched."""

@@ -242,6 +242,8 @@ def _read_store(path: Path, key: str | None) -> Source:
         with CorpusIndex.open(path) as index:
             names, clips = clip_gallery(index)
         return Source(clips, path, row_ids=names)
+    if not (path / "manifest.json").exists():
+        raise DataError(f"{path} is a folder, but no feature store and no index; give the file of a matrix in it")
     source = PackedSource.load(path)
     parts = [(item_id, source.read(item_id)) for item_id in source.ids()]
     ids = [name if len(rows) == 1 else f"{name}:{i}" for name, rows in parts for i in range(len(rows))]

@@ -79,7 +79,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise DamagedIndexError(path, "is missing", "give the folder of an index, or make one") from error
+        raise DamagedIndexError(
+            path, "is missing", "give the folder of an index, or make one with momentret index add"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise DamagedIndexError(path, "is not JSON") from error
     if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
