@@ -41,6 +41,7 @@ def plot_training(
     right.set(xlabel="epoch", ylabel="percent", title="validation (dashed: blind baseline)", ylim=(0, None))
     for axes, curves in ((left, losses), (right, metrics)):
         axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         if curves:
             axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle(title)
@@ -64,6 +65,7 @@ def plot_comparison(
                 axes.plot(*zip(*sorted(run[name].items()), strict=True), color=f"C{i}", label=None if j else group)
         axes.set(xlabel="epoch", title=name)
         axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
     _save(figure, path)
 
