@@ -10,19 +10,26 @@ __all__ = ["find_device", "nearest"]
 
 
 def find_device(name: str) -> str:
-    """Return ``cpu`` or ``cuda``: what a name stands for on this machine, ``auto`` being a GPU where there is one.
+    """Return torch's name of a device that is there; ``auto`` is a GPU where there is one.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` for the second GPU.
 
     Raises:
         ConfigError: there is no such device.
     """
     import torch
 
-    if name not in ("auto", "cpu", "cuda"):
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or not (number or "0").isdecimal():
         raise ConfigError(f"device {name!r} is unknown{nearest(name, ['auto', 'cpu', 'cuda'])}")
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ConfigError("device 'cuda' is not there: torch sees no GPU; use 'auto' or 'cpu'")
-    return "cuda" if there and name != "cpu" else "cpu"
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} is not there: torch sees no GPU; use 'auto' or 'cpu'")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name!r} is not there: torch sees {torch.cuda.device_count()} GPUs, counted from 0")
+    return name
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -68,14 +68,14 @@ class Predictor:
 
         Args:
             path: the ``.safetensors`` file.
-            options: `device` (``auto``, ``cpu`` or ``cuda``), `batch_size`, `top`, `postprocess` as in the constructor.
+            options: `device` (also ``"auto"``), `batch_size`, `top`, `postprocess` as in the constructor.
 
         Raises:
             CheckpointError: the file cannot be read or is of another kind.
         """
         checkpoint = load_checkpoint(Path(path))
         if "device" in options:
-            options["device"] = find_device(options["device"])
+            options["device"] = find_device(str(options["device"]))
         try:
             inputs = InputConfig(**checkpoint.inputs)
             settings: dict[str, Any] = {

@@ -128,6 +128,8 @@ class TrainConfig:
                 raise ConfigError(f"train.{name} is {getattr(self, name)}, expected at least 1")
         if self.workers is not None and self.workers < 0:
             raise ConfigError(f"train.workers is {self.workers}, expected at least 0, or null")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"train.device is {self.device!r}, expected auto, cpu or cuda")
         if self.precision not in ("32-true", "bf16-mixed"):
             raise ConfigError(f"train.precision is {self.precision!r}, expected '32-true' or 'bf16-mixed'")
         for name in self.loggers:
