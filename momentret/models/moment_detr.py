@@ -387,7 +387,7 @@ class _Encoder(nn.Module):
         layer = _EncoderLayer(config)
         self.layers = nn.ModuleList(deepcopy(layer) for _ in range(config.encoder_layers))
         self.norm = nn.LayerNorm(config.hidden_dim) if config.pre_norm else None
-        self.packs = not config.contrastive
+        self.packs = not config.contrastive  # the contrastive loss looks at padded words as well
 
     def forward(self, rows: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         packing = Packing(mask) if self.training and self.packs and rows.device.type == "cpu" else None

@@ -62,11 +62,11 @@ class Recipe:
             MismatchError: it has other weights.
             ConfigError: it is not there any more.
         """
-        kind = (name or "").partition("/")[0].partition(":")[0]
-        known = "/" in (name or "") or kind in ("fake", "offline")
-        if known and "local-dir" not in (kind, self._architecture) and kind != self._architecture:  # before a download
-            raise _other_encoder(repr(self.fingerprint.name), repr(name))
-        encoder = load_encoder(name or self.fingerprint.name, **options)
+        own, given = self.fingerprint.name, name or self.fingerprint.name
+        kinds = {_plain_architecture(own), _plain_architecture(given)}
+        if len(kinds) == 2 and None not in kinds:  # before anything is downloaded
+            raise _other_encoder(repr(own), repr(given))
+        encoder = load_encoder(given, **options)
         self.require_encoder(encoder.fingerprint)
         return encoder
 
@@ -88,6 +88,12 @@ class Recipe:
                 raise MismatchError(
                     f"the index was made with {name} {own!r}, not {wanted!r}; leave it out or make another index"
                 )
+
+
+def _plain_architecture(name: str) -> str | None:
+    """Return the architecture that a name says, None for a folder, a hub or what is no encoder's name."""
+    architecture, slash, _ = name.partition("/")
+    return architecture if ":" not in name and (slash or name in ("fake", "offline")) else None
 
 
 def _other_encoder(was: str, now: str) -> MismatchError:
