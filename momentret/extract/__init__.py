@@ -14,7 +14,7 @@ from momentret.extract.ledger import Keeper, Ledger, Outcome, pack, partial_fold
 from momentret.extract.pipeline import clip_vectors, extract
 from momentret.extract.processes import run_in_processes
 from momentret.extract.shards import Job, shards
-from momentret.extract.videos import Video, find_videos, shown_path, take_shard
+from momentret.extract.videos import Video, find_videos, path_hash, shown_path, take_shard
 
 __all__ = [
     "ExtractConfig",
@@ -28,6 +28,7 @@ __all__ = [
     "find_videos",
     "pack",
     "partial_folder",
+    "path_hash",
     "run_in_processes",
     "shards",
     "shown_path",

@@ -14,7 +14,7 @@ from pathlib import Path
 from momentret.errors import ConfigError, DataError
 from momentret.files import clean_name
 
-__all__ = ["Video", "find_videos", "shown_path", "take_shard"]
+__all__ = ["Video", "find_videos", "path_hash", "shown_path", "take_shard"]
 
 ENDINGS = re.compile(
     r"\.(3g2|3gp|asf|avi|divx|dv|f4v|flv|gif|h264|h265|hevc|ivf|m2ts|m2v|m4v|mkv|mov|mp4|mpe?g|mts|mxf|nut|ogm|ogv|rm|rmvb|"
@@ -61,7 +61,7 @@ def find_videos(paths: Sequence[Path]) -> list[Video]:
     names = {file: clean_name(file.stem) for file in files.values()}
     shared = {name for name, count in Counter(name.casefold() for name in names.values()).items() if count > 1}
     videos = [
-        Video(name if name == file.stem and name.casefold() not in shared else f"{name}-{_short_hash(file)}", file)
+        Video(name if name == file.stem and name.casefold() not in shared else f"{name}-{path_hash(file)}", file)
         for file, name in names.items()
     ]
     return sorted(videos, key=lambda video: video.video_id)
@@ -92,7 +92,8 @@ def shown_path(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _short_hash(path: Path) -> str:
+def path_hash(path: Path) -> str:
+    """Return the few letters that tell apart videos of one name."""
     return blake2b(os.fsencode(path), digest_size=4).hexdigest()
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from momentret.encoders import Encoder
 from momentret.errors import DataError, FeatureError
-from momentret.extract import ExtractConfig, Outcome, extract, find_videos, shown_path
+from momentret.extract import ExtractConfig, Outcome, extract, find_videos, path_hash, shown_path
 from momentret.extract import Video as ToExtract
 from momentret.extract.pipeline import Watch
 from momentret.progress import Progress, silent
@@ -197,7 +197,9 @@ def plan_update(
     hashes: dict[str, str] = {}
 
     def hash_once(path: str) -> str:
-        return hashes.setdefault(path, content_hash(path))
+        if path not in hashes:
+            hashes[path] = content_hash(path)
+        return hashes[path]
 
     files = list(index.files())
     known = [index.video(name) for name, path, _ in files if _is_below(path, roots)]
@@ -306,7 +308,7 @@ def _to_extract(
     for file in found.new:
         name = listed[file.path].video_id
         if name in index or name in taken:
-            name = f"{name}-{blake2b(os.fsencode(file.path), digest_size=4).hexdigest()}"
+            name = f"{name}-{path_hash(Path(file.path))}"
         taken.add(name)
         todo[ToExtract(name, Path(file.path))] = _Known(file, hashes[file.path])
     return todo
