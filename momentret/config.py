@@ -32,12 +32,14 @@ def find_device(name: str) -> str:
     return name
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """Return ``", did you mean 'x'?"`` for the closest known name, or the list of all if none is close.
+def nearest(name: str, known: list[str], otherwise: str | None = None) -> str:
+    """Return ``", did you mean 'x'?"`` for the closest known name; if none is close, `otherwise` or the list of all.
 
     Example:
         >>> nearest("qvhighlight", ["qvhighlights", "tvsum"])
         ", did you mean 'qvhighlights'?"
     """
     matches = get_close_matches(name, known, n=1)
-    return f", did you mean {matches[0]!r}?" if matches else f"; known: {', '.join(sorted(known))}"
+    if matches:
+        return f", did you mean {matches[0]!r}?"
+    return f"; {otherwise or 'known: ' + ', '.join(sorted(known))}"

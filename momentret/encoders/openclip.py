@@ -18,6 +18,10 @@ __all__ = ["OpenClipEncoder"]
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SCHEMES = ("local-dir:", "hf-hub:")
+FORMS = (
+    "write ARCHITECTURE/TAG, such as ViT-B-32/openai (open_clip.list_pretrained() tells all), ARCHITECTURE/FILE, "
+    "local-dir:FOLDER, or offline, which needs no download; fake is for tests"
+)
 
 
 class OpenClipEncoder:
@@ -119,8 +123,8 @@ def _known(open_clip: Any, name: str) -> tuple[str, str]:
     """Split ``ARCHITECTURE/WEIGHTS``, both checked."""
     architecture, _, weights = name.partition("/")
     if architecture not in open_clip.list_models():
-        hint = nearest(architecture, ["offline", "fake", *open_clip.list_models()])
-        raise ConfigError(f"no encoder {architecture!r}{hint[:300]}")
+        hint = nearest(architecture, ["offline", "fake", *open_clip.list_models()], FORMS)
+        raise ConfigError(f"no encoder {name!r}{hint}")
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if weights in tags or Path(weights).is_file():
         return architecture, weights

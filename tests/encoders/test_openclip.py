@@ -121,7 +121,9 @@ def test_an_empty_query_is_refused(encoder: Encoder, tokens: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ViT-B-23/openai", "no encoder 'ViT-B-23', did you mean 'ViT-B-"),
+        ("ViT-B-23/openai", "no encoder 'ViT-B-23/openai', did you mean 'ViT-B-"),
+        ("offline/x", "no encoder 'offline/x', did you mean 'offline'"),
+        ("what is this", r"no encoder 'what is this'; write ARCHITECTURE/TAG, .*ARCHITECTURE/FILE, .*offline.*fake"),
         ("ofline", "no encoder 'ofline', did you mean 'offline'"),
         ("ViT-B-32", r"'ViT-B-32' names no weights; write ViT-B-32/FILE or ViT-B-32/TAG \(.*openai"),
         ("ViT-B-32/opnai", "weights 'opnai', which are neither a file nor a known tag"),
