@@ -104,6 +104,14 @@ def test_a_malformed_line_is_named_by_number(files: Files, capsys: pytest.Captur
     assert "preds.jsonl, line 3: not valid JSON" in capsys.readouterr().err
 
 
+def test_a_file_without_predictions_is_one_problem(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    files[0].write_text("\n")
+    assert momentret("evaluate", *files) == 1
+    error = capsys.readouterr().err
+    assert error.endswith("preds.jsonl: no predictions; expected one a query, 20 in all\n")
+    assert "problem" not in error
+
+
 def test_a_missing_file_is_one_line(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert momentret("evaluate", tmp_path / "absent.jsonl", files[1]) == 1
     assert "absent.jsonl: No such file" in capsys.readouterr().err

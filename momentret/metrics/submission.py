@@ -122,6 +122,8 @@ def check_submission(
     Raises:
         PredictionError: one line with the number of problems and the first of them by name.
     """
+    if not rows:
+        raise PredictionError(f"{source}: no predictions; expected one a query, {len(truth.annotations):,} in all")
     findings = _Findings(place)
     matched = _match_queries(rows, truth, findings)
     windows, window_counts = _read(matched, "pred_relevant_windows", 3, bool(truth.rules.ranges), findings)
