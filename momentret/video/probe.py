@@ -91,12 +91,19 @@ def open_container(path: Path) -> Iterator[Any]:
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
         # the prefix keeps a name like "concat:a" or "-" a name
-        container = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
+        container = av.open(f"file:{path.absolute()}", options=options, **_lenient())
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{str(path)!r} cannot be read as a video ({reason}); get the file again") from error
     with container:
         yield container
+
+
+def _lenient() -> dict[str, str]:
+    """Return the option that keeps PyAV from failing on titles that are no UTF-8; from 19 on it does not need one."""
+    import av
+
+    return {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
 
 
 def _require_regular(path: Path) -> None:

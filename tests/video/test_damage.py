@@ -90,6 +90,24 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
         probe(tmp_path / "sound.m4a")
 
 
+def test_a_title_that_is_no_text_is_no_obstacle(good: Path, tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "title.mp4"
+    with av.open(str(good)) as source, av.open(str(path), "w") as target:
+        (stream,) = source.streams.video
+        copy = target.add_stream_from_template(stream)
+        target.metadata["title"] = "Spring"
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                target.mux(packet)
+    content = path.read_bytes()
+    assert b"Spring" in content
+    path.write_bytes(content.replace(b"Spring", b"Spr\xefng"))
+    assert probe(path).duration == pytest.approx(probe(good).duration, abs=0.1)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 def test_only_regular_local_files_are_opened(good: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
