@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
@@ -27,14 +28,15 @@ __all__ = [
 ]
 
 GROUP_ITEMS = 8  # more at once leave the cache
+ONE_IN_BFLOAT16 = 0x3F80  # its bits
 RANDOM_STEPS = 2**16  # one 16-bit random number decides on one element
 
 
 def dropout(values: Tensor, probability: float) -> Tensor:
     """Set elements to zero at random and scale the others, so that the mean stays; for training only.
 
-    On a CPU, four elements share one 64-bit random number, several times faster than drawing one each; `probability`
-    is rounded to a multiple of 2**-16 there.
+    On a CPU, four elements share one 64-bit random number, many times faster than drawing one each; `probability` is
+    rounded to a multiple of 2**-16 there.
 
     Args:
         values: any shape.
@@ -49,13 +51,16 @@ def dropout(values: Tensor, probability: float) -> Tensor:
 
 @torch.no_grad()
 def _keep_mask(values: Tensor, probability: float) -> Tensor:
-    """Return 0 or 1 / (1 - probability) for every element."""
+    """Return 0 or 1 / (1 - probability) for every element.
+
+    The mask is made in place of the random bits: as 16-bit integers that are the bit patterns of bfloat16 numbers.
+    """
     dropped = round(probability * RANDOM_STEPS)
-    words = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    bits = words.view(torch.int16)[: values.numel()].view(values.shape)
-    mask = torch.empty(values.shape, dtype=values.dtype)
-    torch.ge(bits, dropped - RANDOM_STEPS // 2, out=mask)
-    return mask.mul_(RANDOM_STEPS / (RANDOM_STEPS - dropped))
+    seed = int(torch.randint(2**63 - 1, ()))  # so that torch's seed governs
+    words = np.random.SFC64(seed).random_raw(-(-values.numel() // 4))
+    bits = torch.from_numpy(words.view(np.int16)[: values.numel()]).view(values.shape)
+    keep = bits.ge_(dropped - RANDOM_STEPS // 2).mul_(ONE_IN_BFLOAT16).view(torch.bfloat16).to(values.dtype)
+    return keep.mul_(RANDOM_STEPS / (RANDOM_STEPS - dropped))
 
 
 class Dropout(nn.Module):
