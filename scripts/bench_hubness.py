@@ -93,8 +93,8 @@ def embeddings(side: str, folder: Path) -> dict[str, float]:
     """Measure top-10 lists of dualdis from embeddings, or only the three products that they cannot do without."""
     import torch
 
-    from momentret.search.hubness.arrays import ProductRows
     from momentret.search.hubness.normaliser import HubnessNormaliser
+    from momentret.search.hubness.rows import ProductRows
 
     torch.set_num_threads(1)
     loaded = {name: np.load(folder / f"{name}.npy") for name in ("text", "video", "bank_text", "bank_video")}

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from momentret.search.hubness.arrays import ProductRows, top_k
+from momentret.search.hubness.arrays import top_k
 from momentret.search.hubness.index import CertifiedSearch, HubCorrectedIndex, import_faiss
 from momentret.search.hubness.normaliser import HubnessNormaliser
+from momentret.search.hubness.rows import ProductRows
 from momentret.search.hubness.simulation import WORLDS, World
 
 MODES = ("raw", "is", "dis", "dualis", "dualdis")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from momentret.errors import ConfigError, DataError, MismatchError, OutputExistsError
-from momentret.search.hubness.arrays import ProductRows
 from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.corpus import CorpusHubness, clip_gallery, hubness_folder, score_bank
 from momentret.search.hubness.index import HubCorrectedIndex
 from momentret.search.hubness.normaliser import HubnessNormaliser
+from momentret.search.hubness.rows import ProductRows
 from momentret.search.index import CorpusIndex, IndexSettings, SearchOptions, Video
 from tests.search.corpus import DIM, build, unit, video_of
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from momentret.errors import ConfigError, MismatchError
-from momentret.search.hubness.arrays import ProductRows, top_k
+from momentret.search.hubness.arrays import top_k
 from momentret.search.hubness.index import CertifiedSearch, HubCorrectedIndex
 from momentret.search.hubness.normaliser import HubnessNormaliser
+from momentret.search.hubness.rows import ProductRows
 from tests.search.hubness_helpers import world
 
 faiss = pytest.importorskip("faiss")

@@ -8,10 +8,11 @@ import torch
 
 from momentret.errors import ConfigError, DataError, MismatchError, OutputExistsError
 from momentret.search.hubness import methods
-from momentret.search.hubness.arrays import MatrixRows, ProductRows, top_k
+from momentret.search.hubness.arrays import top_k
 from momentret.search.hubness.config import METHODS, HubnessConfig
 from momentret.search.hubness.guard import guard_slope, reliability
 from momentret.search.hubness.normaliser import HubnessNormaliser
+from momentret.search.hubness.rows import MatrixRows, ProductRows
 from momentret.search.hubness.state import load_normaliser, save_normaliser
 from tests.search.hubness_helpers import matrices, world
 

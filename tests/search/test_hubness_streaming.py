@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
 from momentret.errors import DataError, MismatchError
-from momentret.search.hubness import arrays, methods
-from momentret.search.hubness.arrays import JoinedRows, MatrixRows, ProductRows, as_tensor, top_k
+from momentret.search.hubness import methods
+from momentret.search.hubness import rows as rows_module
+from momentret.search.hubness.arrays import as_tensor, top_k
 from momentret.search.hubness.normaliser import HubnessNormaliser
+from momentret.search.hubness.rows import JoinedRows, MatrixRows, ProductRows
 from momentret.search.hubness.streaming import collect, half_biases, merge, sample_sigma, sinkhorn_bias
+from momentret.search.hubness.validity import valid_rows
 from tests.search.hubness_helpers import matrices, world
 
 
@@ -115,12 +119,55 @@ def test_sigma_is_the_mean_of_column_deviations() -> None:
     assert sample_sigma(MatrixRows(masked)) == 1.0
 
 
-@pytest.mark.parametrize(("bad", "word"), [(np.nan, "row 7, column 3"), (np.inf, "row 7, column 3")])
-def test_not_a_number_is_refused_with_its_place(bad: float, word: str) -> None:
-    P = matrices()[1].copy()
-    P[7, 3] = bad
-    with pytest.raises(DataError, match=word):
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_not_a_number_is_refused_with_count_and_first_place(bad: float) -> None:
+    P = np.tile(matrices()[1], (6, 1))
+    P[900, 3] = P[901:1400, 2] = bad
+    with pytest.raises(DataError, match=r"row 900, column 3; 500 in all"):
         collect(MatrixRows(P, "the query bank"), (20.0,), block_bytes=2000)
+    with pytest.raises(DataError, match=r"row 900, column 3; 500 in all"):
+        sample_sigma(MatrixRows(P, "the query bank"))  # sees only some of the rows
+
+
+def test_embeddings_that_are_no_numbers_are_refused_by_name() -> None:
+    left, right = np.ones((4, 3), np.float32), np.ones((5, 3), np.float32)
+    left[2, 1] = -np.inf  # in similarities a masked entry, here nonsense
+    with pytest.raises(DataError, match=r"the bank holds NaN or .inf .first at row 2, column 1; 1 in all"):
+        ProductRows(left, right, name="the bank").read(0, 4)
+    with pytest.raises(DataError, match="the gallery holds NaN"):
+        ProductRows(right, left)
+    with pytest.raises(DataError, match="no numbers; scale"):
+        collect(ProductRows(np.full((4, 3), 1e30, np.float32), np.full((5, 3), 1e30, np.float32), "dot"), (1.0,))
+
+
+@pytest.mark.parametrize("kind", ["memory", "mapped", "hdf5", "embeddings"])
+def test_picked_rows_are_those_rows(kind: str, tmp_path) -> None:
+    array = matrices()[1]
+    if kind == "mapped":
+        np.save(tmp_path / "P.npy", array)
+        source = MatrixRows(np.load(tmp_path / "P.npy", mmap_mode="r"))
+    elif kind == "hdf5":
+        with h5py.File(tmp_path / "P.h5", "w") as file:
+            file["P"] = array
+        source = MatrixRows(h5py.File(tmp_path / "P.h5")["P"])
+    else:
+        source = ProductRows(array, array[:40]) if kind == "embeddings" else MatrixRows(array)
+    for kept in (np.arange(3, 50), np.array([2, 7, 200]), np.delete(np.arange(len(array)), [5, 90])):
+        picked, expected = source.pick(kept), source.read(0, len(array))[kept]
+        torch.testing.assert_close(torch.cat([block.clone() for _, block in picked.blocks(4000)]), expected)
+        torch.testing.assert_close(picked.sample(np.array([1]), np.array([0, 4])), expected[[1]][:, [0, 4]])
+        np.testing.assert_array_equal(picked.keys(0, len(kept)), source.keys(0, len(array))[kept])
+        torch.testing.assert_close(picked.pick(np.array([0, 2])).read(0, 2), expected[[0, 2]])
+
+
+def test_rows_with_a_hole_can_be_left_out() -> None:
+    P = matrices()[1].copy()
+    P[[3, 200], [1, 4]] = np.nan, np.inf
+    P[7, 7] = -np.inf  # masked, which is no hole
+    kept = valid_rows(MatrixRows(P))
+    assert np.flatnonzero(~kept).tolist() == [3, 200]
+    found = collect(MatrixRows(P).pick(np.flatnonzero(kept)), (20.0,), block_bytes=2000).bias()
+    assert torch.equal(found, collect(MatrixRows(P[kept]), (20.0,), block_bytes=2000).bias())
 
 
 @pytest.mark.parametrize(
@@ -151,7 +198,7 @@ def test_other_number_formats_are_computed_in_float32(dtype) -> None:
 
 
 def test_a_mapped_file_gives_what_memory_gives_and_can_be_corrected_in_place(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(arrays, "DROP_BYTES", 1 << 12)  # so that pages are given back many times
+    monkeypatch.setattr(rows_module, "DROP_BYTES", 1 << 12)  # so that pages are given back many times
     S, P, _ = matrices(200, 900)
     for name, array in (("S", S), ("P", P)):
         np.save(tmp_path / f"{name}.npy", array)

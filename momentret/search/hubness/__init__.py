@@ -1,7 +1,9 @@
 """The hubness laboratory: some gallery items are everybody's neighbours; measure that, and correct for it.
 
 methods      what the papers define, on matrices in memory
-arrays       NumPy and torch as one, exact top-k, matrices in blocks of rows
+arrays       NumPy and torch as one, exact top-k
+rows         matrices in blocks of rows: arrays, files, products of embeddings
+validity     entries that are no numbers
 streaming    the sums that methods need, in one pass over a bank
 normaliser   HubnessNormaliser: fit once, store one number per item, apply anywhere
 guard        how much of a bank's correction to believe: split halves, live queries

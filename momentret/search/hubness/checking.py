@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from momentret.errors import ConfigError, DataError, MismatchError
-from momentret.search.hubness.arrays import Rows
 from momentret.search.hubness.config import HubnessConfig
+from momentret.search.hubness.rows import Rows
 
 __all__ = ["check_banks", "require_allowed", "require_other_ids"]
 

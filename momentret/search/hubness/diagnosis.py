@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from momentret.progress import Progress, silent
-from momentret.search.hubness.arrays import Array, Rows, as_rows, require_no_nan, top_k
+from momentret.search.hubness.arrays import Array, top_k
+from momentret.search.hubness.rows import Rows, as_rows
+from momentret.search.hubness.validity import require_no_nan
 
 __all__ = ["HubnessStatistics", "bad_occurrence", "hubness_statistics", "k_occurrence", "worst_hubs"]
 
@@ -23,8 +25,8 @@ def k_occurrence(scores: Array | Rows, k: int, progress: Progress = silent) -> n
     """
     rows = as_rows(scores)
     counts = torch.zeros(rows.shape[1], dtype=torch.int64, device=rows.device)
-    for start, block in progress(rows.blocks(STRIP), "counting neighbours"):
-        require_no_nan(block, rows.name, start)
+    for _, block in progress(rows.blocks(STRIP), "counting neighbours"):
+        require_no_nan(block, rows)
         counts += top_k(block, k)[1].flatten().bincount(minlength=rows.shape[1])
     return np.asarray(counts.cpu())
 

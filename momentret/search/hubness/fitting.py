@@ -10,10 +10,12 @@ from torch import Tensor
 
 from momentret.errors import ConfigError, MismatchError
 from momentret.progress import Progress
-from momentret.search.hubness.arrays import Array, JoinedRows, Rows, as_rows, require_no_nan
+from momentret.search.hubness.arrays import Array
 from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.guard import GuardResult, reliability
+from momentret.search.hubness.rows import JoinedRows, Rows, as_rows
 from momentret.search.hubness.streaming import BankSums, collect, half_biases, sample_sigma, sinkhorn_bias
+from momentret.search.hubness.validity import require_no_nan
 
 __all__ = ["GALLERY_BETA", "QUERY_BETA", "Facts", "Fitting", "Term", "gallery_size", "inverse", "named_rows"]
 
@@ -113,8 +115,8 @@ class Fitting:
             return None
         bank = self.banks["query_bank"]
         parts = []
-        for start, block in bank.blocks(self.block_bytes):
-            require_no_nan(block, bank.name, start)
+        for _, block in bank.blocks(self.block_bytes):
+            require_no_nan(block, bank)
             parts.append(block.clone())
         return torch.cat(parts).T.sort(dim=1).values.contiguous()
 

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from momentret.errors import ConfigError, MismatchError
-from momentret.search.hubness.arrays import Array, as_tensor, unit_rows
+from momentret.search.hubness.arrays import Array, as_tensor
 from momentret.search.hubness.normaliser import HubnessNormaliser
+from momentret.search.hubness.rows import unit_rows
 
 __all__ = ["CertifiedSearch", "HubCorrectedIndex"]
 

@@ -16,20 +16,13 @@ from torch import Tensor
 
 from momentret.errors import ConfigError, MismatchError
 from momentret.progress import Progress, silent
-from momentret.search.hubness.arrays import (
-    BLOCK_BYTES,
-    Array,
-    MappedPages,
-    Rows,
-    as_rows,
-    as_tensor,
-    require_no_nan,
-    top_k,
-)
+from momentret.search.hubness.arrays import Array, as_tensor, top_k
 from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.fitting import QUERY_BETA, Facts, Fitting, Term, gallery_size, inverse, named_rows
 from momentret.search.hubness.guard import MIN_LIVE, GuardResult, guard_slope, reliability
+from momentret.search.hubness.rows import MappedPages, Rows, as_rows
 from momentret.search.hubness.streaming import collect, half_biases, sample_sigma
+from momentret.search.hubness.validity import BLOCK_BYTES, require_no_nan
 
 __all__ = ["HubnessNormaliser"]
 
@@ -162,7 +155,7 @@ class HubnessNormaliser:
         apply = self.prepare(rows, block_bytes, progress)
         total = -(-rows.shape[0] // max(1, block_bytes // (rows.shape[1] * rows.dtype.itemsize)))
         for start, block in progress(rows.blocks(block_bytes), "correcting", total):
-            require_no_nan(block, rows.name, start)
+            require_no_nan(block, rows)
             yield start, apply(block)
 
     def _strips(self, rows: Rows, progress: Progress) -> Iterator[tuple[int, Tensor]]:
@@ -173,7 +166,7 @@ class HubnessNormaliser:
         for first, block in progress(rows.blocks(BLOCK_BYTES), "correcting", total):
             for start in range(0, len(block), size):
                 strip = block[start : start + size]
-                require_no_nan(strip, rows.name, first + start)
+                require_no_nan(strip, rows)
                 yield first + start, apply(strip)
 
     def prepare(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from momentret.errors import ConfigError
-from momentret.search.hubness.arrays import MatrixRows, ProductRows, Rows
 from momentret.search.hubness.checking import check_banks, require_other_ids
 from momentret.search.hubness.reading import read_source
+from momentret.search.hubness.rows import MatrixRows, ProductRows, Rows
 
 __all__ = ["BACKWARD", "FORWARD", "Inputs", "open_inputs"]
 

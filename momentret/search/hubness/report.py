@@ -17,12 +17,14 @@ from torch import Tensor
 
 from momentret.errors import DataError
 from momentret.progress import Progress, silent
-from momentret.search.hubness.arrays import Rows, require_no_nan, top_k
+from momentret.search.hubness.arrays import top_k
 from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.diagnosis import bad_occurrence, hubness_statistics, worst_hubs
 from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.retrieval import compare_ranks, ranks, retrieval_metrics
+from momentret.search.hubness.rows import Rows
 from momentret.search.hubness.tuning import TuneResult
+from momentret.search.hubness.validity import require_no_nan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +130,7 @@ def run_pass(
     apply = normaliser.prepare(S, progress=progress) if normaliser else None
     total = -(-S.shape[0] // max(1, PASS_BYTES // (S.shape[1] * S.dtype.itemsize)))
     for start, block in progress(S.blocks(PASS_BYTES), "correcting" if normaliser else "counting", total):
-        require_no_nan(block, S.name, start)
+        require_no_nan(block, S)
         raw.add(start, block)
         if apply is not None and corrected is not None:
             scores = apply(block)

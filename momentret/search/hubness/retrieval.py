@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from momentret.errors import DataError
-from momentret.search.hubness.arrays import Array, Rows, as_rows
+from momentret.search.hubness.arrays import Array
+from momentret.search.hubness.rows import Rows, as_rows
 
 __all__ = ["TIES", "check_pairs", "compare_ranks", "ranks", "retrieval_metrics"]
 

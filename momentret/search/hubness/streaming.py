@@ -17,7 +17,9 @@ from torch import Tensor
 
 from momentret.errors import DataError
 from momentret.progress import Progress, silent
-from momentret.search.hubness.arrays import BLOCK_BYTES, Rows, require_no_nan, top_k
+from momentret.search.hubness.arrays import top_k
+from momentret.search.hubness.rows import Rows
+from momentret.search.hubness.validity import BLOCK_BYTES, require_no_nan
 
 __all__ = ["SUB_BANKS", "BankSums", "collect", "half_biases", "merge", "sample_sigma", "sinkhorn_bias"]
 
@@ -99,7 +101,7 @@ def collect(
     for start, block in progress(rows.blocks(block_bytes), f"reading {rows.name}", total):
         keys.append(rows.keys(start, start + len(block)))
         members.append(_sub_banks(keys[-1], start, first))
-        reference = _add_exponentials(block, members[-1], reference, sums, betas, rows.name, start)
+        reference = _add_exponentials(block, members[-1], reference, sums, betas, rows)
         if hits is not None:
             for strip in block.split(_strip_rows(block)):
                 hits += top_k(strip, activation)[1].flatten().bincount(minlength=width)
@@ -117,8 +119,7 @@ def _add_exponentials(
     reference: Tensor,
     sums: Tensor,
     betas: Sequence[float],
-    name: str,
-    start: int,
+    rows: Rows,
 ) -> Tensor:
     """Add a block to `sums`; returns the reference, raised where it had to be.
 
@@ -129,7 +130,7 @@ def _add_exponentials(
     member = _membership(members).to(block) if sums.shape[1] > 1 else None  # (SUB_BANKS, rows)
     parts = _exponentials(block, member, reference, betas)
     if not bool(parts.isfinite().all()):
-        require_no_nan(block, name, start)
+        require_no_nan(block, rows)
         raised = torch.maximum(reference, block.amax(0).double())
         for i, beta in enumerate(betas):
             sums[i] *= torch.nan_to_num(beta * (reference - raised), nan=0.0).exp()  # nan: both -inf, and sums are 0
@@ -236,7 +237,7 @@ def sample_sigma(rows: Rows, seed: int = 0) -> float:
         for size, most in zip(rows.shape, SAMPLE, strict=True)
     ]
     values = rows.sample(*places).double()
-    require_no_nan(values, rows.name)
+    require_no_nan(values, rows)
     valid = ~values.isneginf()
     count = valid.sum(0)
     centre = torch.where(valid, values, 0.0).sum(0) / count.clamp(min=1)
@@ -262,8 +263,8 @@ def sinkhorn_bias(
     potential = torch.zeros(width, dtype=torch.float64, device=rows.device)
     for _ in progress(range(iterations), "Sinkhorn iterations", iterations):
         total = torch.full_like(potential, -torch.inf)
-        for start, block in rows.blocks(block_bytes // 2):
-            require_no_nan(block, rows.name, start)
+        for _, block in rows.blocks(block_bytes // 2):
+            require_no_nan(block, rows)
             scaled = block.double() / tau
             query = -math.log(height) - torch.logsumexp(scaled + potential, dim=1)
             total = torch.logaddexp(total, torch.logsumexp(scaled + query[:, None], dim=0))

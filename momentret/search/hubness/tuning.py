@@ -14,11 +14,12 @@ import numpy as np
 
 from momentret.errors import ConfigError, DataError
 from momentret.progress import Progress, silent
-from momentret.search.hubness.arrays import Array, Rows, as_rows
+from momentret.search.hubness.arrays import Array
 from momentret.search.hubness.config import METHODS, HubnessConfig
 from momentret.search.hubness.diagnosis import hubness_statistics, k_occurrence
 from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.retrieval import check_pairs, ranks, retrieval_metrics
+from momentret.search.hubness.rows import Rows, as_rows
 
 __all__ = ["SHRINKS", "Trial", "TuneResult", "grid", "tune", "tune_unpaired"]
 
@@ -148,7 +149,7 @@ def tune_unpaired(query_bank: Array | Rows, method: str = "is", progress: Progre
     if bank.shape[0] < 20:
         raise DataError(f"the query bank has {bank.shape[0]} rows, expected at least 20 to hold some out")
     held = min(HELD_OUT, bank.shape[0] // 10)
-    live, rest = bank.part(0, held), bank.part(held, bank.shape[0])
+    live, rest = bank.pick(np.arange(held)), bank.pick(np.arange(held, bank.shape[0]))
     if METHODS[method].gallery_bank:
         raise ConfigError(f"method {method!r} needs pairs to be tuned; give ground truth")
     trials = []

@@ -1,0 +1,72 @@
+"""Entries that are no numbers: refused with their count and first place, or left out with their whole row.
+
+In similarities -inf is a masked entry; in embeddings it is no number either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from momentret.errors import DataError
+from momentret.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from momentret.search.hubness.rows import Rows
+
+__all__ = ["BLOCK_BYTES", "invalid_error", "require_finite", "require_no_nan", "valid_rows"]
+
+BLOCK_BYTES = 16 << 20  # one block of similarities: beside it nothing of its size is held
+
+
+def require_no_nan(block: Tensor, rows: Rows) -> None:
+    """Refuse a block of `rows` that holds NaN or +inf; -inf is a masked entry.
+
+    Raises:
+        DataError: how many there are in all rows, and where the first one is.
+    """
+    if bool(block.numel()) and not bool(block.amax() < torch.inf):
+        raise invalid_error(rows)
+
+
+def require_finite(embeddings: Tensor, name: str) -> None:
+    """Refuse embeddings that are not all numbers; `DataError` says how many and where."""
+    if not bool(embeddings.isfinite().all()):
+        raise _not_numbers([(0, ~embeddings.isfinite())], name)
+
+
+def invalid_error(rows: Rows) -> DataError:
+    """Read all rows and return what is wrong with them."""
+    return _not_numbers(_masks(rows, silent), rows.name)
+
+
+def _not_numbers(masks: Iterable[tuple[int, Tensor]], name: str) -> DataError:
+    count, first = 0, None
+    for start, mask in masks:
+        count += int(mask.sum())
+        if first is None and bool(mask.any()):
+            row, column = divmod(int(mask.flatten().int().argmax()), mask.shape[1])
+            first = (start + row, column)
+    if first is None:
+        return DataError(f"{name} make products that are no numbers; scale the embeddings down, or use metric cosine")
+    hint = ", or leave such rows out with --nan drop-bank-rows" if "bank" in name else ""
+    return DataError(
+        f"{name} holds NaN or +inf (first at row {first[0]}, column {first[1]}; {count} in all); repair the model's "
+        f"output, write -inf where an entry is masked{hint}"
+    )
+
+
+def valid_rows(rows: Rows, progress: Progress = silent) -> np.ndarray:
+    """Read all rows, a block at a time, and return a mask ``(M,)`` of those that are all numbers."""
+    return np.concatenate([(~mask.any(1)).cpu().numpy() for _, mask in _masks(rows, progress)])
+
+
+def _masks(rows: Rows, progress: Progress) -> Iterator[tuple[int, Tensor]]:
+    size = max(1, BLOCK_BYTES // (rows.shape[1] * rows.dtype.itemsize))
+    starts = range(0, rows.shape[0], size)
+    for start in progress(starts, f"checking {rows.name}", len(starts)):
+        yield start, rows.invalid(start, min(start + size, rows.shape[0]))
