@@ -50,7 +50,15 @@ def test_two_files_give_matrix_report_and_picture(files: Path, capsys) -> None:
     assert (out / "hubness.png").read_bytes()[:4] == b"\x89PNG"
     assert list(pd.read_csv(out / "hubs.csv").columns) == ["id", "N_10_raw", "N_10_normalised", "bias"]
     assert "skewness" in capsys.readouterr().out
-    assert sorted(path.name for path in out.iterdir()) == ["hubness.png", "hubs.csv", "normalised.npy", "report.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "hubness.png",
+        "hubness.svg",
+        "hubs.csv",
+        "lorenz.png",
+        "normalised.npy",
+        "report.json",
+        "report.md",
+    ]
 
 
 def test_embeddings_give_what_their_matrices_give(files: Path, capsys) -> None:
@@ -140,8 +148,8 @@ def test_tuning_without_pairs(files: Path, capsys) -> None:
 
 def test_a_state_is_fitted_once_and_applied_later(files: Path, capsys) -> None:
     assert momentret("hubness", "fit", "--query-bank", files / "P.npy", "-m", "nnn", "-o", files / "state") == 0
-    arguments = ["--state", files / "state", "-o", files / "out", "--trec", "5"]
-    assert momentret("hubness", "normalise", files / "S.npy", *arguments) == 0
+    arguments = [files / "state", files / "S.npy", "-o", files / "out", "--trec", "5"]
+    assert momentret("hubness", "apply", *arguments) == 0
     expected = HubnessNormaliser(method="nnn").fit(P).transform(S)
     np.testing.assert_array_equal(np.load(files / "out" / "normalised.npy"), expected)
     lines = [line.split() for line in (files / "out" / "run.trec").read_text().splitlines()]
@@ -170,7 +178,7 @@ def test_published_values_are_one_flag_away(files: Path, capsys) -> None:
     arguments = ["--query-bank", files / "P.npy", "--published", "--json", "-o", files / "out"]
     assert momentret("hubness", "normalise", files / "S.npy", *arguments) == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["bank"]["beta_query"], report["bank"]["shrink"]) == (20.0, 1.0)
+    assert (report["params"]["beta_query"], report["bank"]["shrink"]) == (20.0, 1.0)
 
 
 def bad_inputs(files: Path) -> dict[str, tuple[list[object], str]]:
@@ -199,7 +207,7 @@ def bad_inputs(files: Path) -> dict[str, tuple[list[object], str]]:
     embeddings = ["--gallery", files / "video.npy"]
     return {
         "nan": ([files / "nan.npy", *bank], "NaN or +inf (first at row 3, column 4"),
-        "inf in bank": ([s, "--query-bank", files / "inf.npy"], "the query bank holds NaN or +inf (first at row 7"),
+        "inf in bank": ([s, "--query-bank", files / "inf.npy"], "the query bank: NaN or +inf (first at row 7"),
         "empty bank": ([s, "--query-bank", files / "empty.npy"], "none of them empty"),
         "one axis": ([files / "flat.npy", *bank], "expected two axes"),
         "narrow bank": ([s, "--query-bank", files / "narrow.npy"], "columns differ"),
@@ -235,7 +243,6 @@ def bad_inputs(files: Path) -> dict[str, tuple[list[object], str]]:
         "transpose": ([s, *bank, "--transpose", "bank"], "is not an input"),
         "both settings": ([s, *bank, "--published", "--tuned", s], "choose one"),
         "no tuning": ([s, *bank, "--tuned", files / "truth.csv"], "not what `momentret hubness tune` writes"),
-        "no state": ([s, "--state", files], "No such file"),
     }
 
 

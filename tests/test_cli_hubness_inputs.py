@@ -64,6 +64,7 @@ def test_other_numbers_are_used_and_said_so(array: np.ndarray, word: str, files:
     [
         (["--k", "1,80"], "lists of 80 were asked for, the gallery has 50 items"),
         (["-m", "nnn", "--top", "999"], "top is 999, the query bank has 320 rows"),
+        (["-m", "dis", "--k-query", "80"], "k_query is 80, the gallery has 50 items"),
         (["-m", "dis", "--gallery-bank", "R.npy"], "does not use the gallery bank"),
         (["-m", "dualis", "--gallery-bank", "P2.npy"], "looks cross-modal"),
     ],
@@ -135,13 +136,16 @@ def test_ground_truth_that_does_not_fit_is_refused(lines: str, word: str, files:
 def test_a_state_of_another_gallery_or_version_is_refused(files: Path, capsys) -> None:
     assert momentret("hubness", "fit", "--query-bank", files / "P.npy", "-o", files / "state") == 0
     np.save(files / "narrow.npy", S[:, :7])
-    apply = ["--state", files / "state", "-o", files / "out"]
+    output = ["-o", files / "out"]
     capsys.readouterr()
-    assert "fitted for 50 gallery items" in failure(capsys, "normalise", files / "narrow.npy", *apply)
-    assert "leave out the others" in failure(capsys, "normalise", files / "S.npy", *apply, "--shrink", "0.5")
+    apply = ["apply", files / "state"]
+    assert "fitted for 50 gallery items" in failure(capsys, *apply, files / "narrow.npy", *output)
+    assert "the state comes first" in failure(capsys, "apply", files / "S.npy", files / "state", *output)
+    assert "of one direction" in failure(capsys, *apply, files / "S.npy", *output, "--direction", "both")
     manifest = files / "state" / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "version": 99}))
-    assert "version 99" in failure(capsys, "normalise", files / "S.npy", *apply)
+    assert "version 99" in failure(capsys, *apply, files / "S.npy", *output)
+    assert not (files / "out").exists()
 
 
 @pytest.mark.parametrize("form", ["dense", "long"])
@@ -220,7 +224,7 @@ def test_an_index_gets_its_biases(coloured: Path, tmp_path: Path, capsys) -> Non
     (tmp_path / "train.txt").write_text("".join(lines) + "\n")
     arguments = ["index", coloured, tmp_path / "train.txt", "--shrink", "1", "--json"]
     assert momentret("hubness", *arguments) == 0
-    assert json.loads(capsys.readouterr().out)["bank"]["bank_queries"] == 7
+    assert json.loads(capsys.readouterr().out)["bank"]["n_query"] == 7
     with CorpusIndex.open(coloured) as index:
         state = CorpusHubness.load(coloured / "hubness", index)
         tokens = load_encoder("fake").encode_query("a red car").tokens
@@ -258,4 +262,4 @@ def test_an_index_of_training_videos_is_a_gallery_bank(coloured: Path, tmp_path:
     assert "share 5 videos (first: 'red')" in failure(capsys, *arguments, coloured)
     other = make_index(tmp_path / "other", ["cyan", "orange"])
     assert momentret("hubness", *arguments, other) == 0
-    assert json.loads(capsys.readouterr().out)["bank"]["bank_gallery"] == 2
+    assert json.loads(capsys.readouterr().out)["bank"]["n_gallery"] == 2

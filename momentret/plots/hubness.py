@@ -1,4 +1,4 @@
-"""Hubness as PNGs: k-occurrence before and after with the worst hubs; the tuning curve."""
+"""Hubness as pictures: k-occurrence before and after with the worst hubs; the Lorenz curve; the tuning curve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from momentret.files import atomic_write
 
-__all__ = ["plot_hubness", "plot_tuning"]
+__all__ = ["plot_hubness", "plot_lorenz", "plot_tuning"]
 
 RAW, CORRECTED = "#c44e52", "#4c72b0"
 BINS = 50
@@ -31,7 +31,7 @@ def plot_hubness(
     """Draw how often gallery items are retrieved.
 
     Args:
-        path: the PNG.
+        path: the PNG; an SVG is written beside it.
         counts: k-occurrence ``(N,)`` by name: ``raw``, and after correction.
         k: length of the lists counted.
         queries: how many lists there are.
@@ -44,6 +44,36 @@ def plot_hubness(
     _draw_hubs(right, counts, k, ids)
     figure.suptitle(title)
     _save(figure, path)
+    _save(figure, path.with_suffix(".svg"))
+
+
+def plot_lorenz(path: Path, counts: Mapping[str, np.ndarray], k: int, queries: int) -> None:
+    """Draw which share of all list places the most retrieved items take.
+
+    Args:
+        path: the PNG.
+        counts: k-occurrence ``(N,)`` by name: ``raw``, and after correction.
+        k: length of the lists counted.
+        queries: how many lists there are.
+    """
+    figure = Figure(figsize=(5.2, 4.6), layout="constrained")
+    axes, size = figure.subplots(), len(next(iter(counts.values())))
+    uniform = np.random.default_rng(0).binomial(queries, min(k, size) / size, size)
+    for (name, values), colour in zip(counts.items(), (RAW, CORRECTED), strict=False):
+        axes.plot(*_lorenz(values), color=colour, label=name)
+    axes.plot(*_lorenz(uniform), color="black", linestyle=":", label="without hubness")
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, label="all equal")
+    axes.set(
+        xlabel="share of the gallery, most retrieved first", ylabel=f"share of the places in lists of {min(k, size)}"
+    )
+    axes.legend(fontsize="small", loc="lower right")
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def _lorenz(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    ordered = np.sort(values)[::-1].cumsum()
+    return np.arange(len(values) + 1) / len(values), np.append(0.0, ordered / max(1, ordered[-1]))
 
 
 def _draw_distribution(axes: Any, counts: Mapping[str, np.ndarray], k: int, queries: int) -> None:
@@ -124,4 +154,4 @@ def plot_tuning(
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
     with atomic_write(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=120)
+        figure.savefig(file, format=path.suffix[1:], dpi=120)

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from momentret.errors import DataError, MismatchError
-from momentret.search.hubness import methods
-from momentret.search.hubness import rows as rows_module
+from momentret.search.hubness import arrays, methods
 from momentret.search.hubness.arrays import as_tensor, top_k
 from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.rows import JoinedRows, MatrixRows, ProductRows
@@ -132,9 +131,9 @@ def test_not_a_number_is_refused_with_count_and_first_place(bad: float) -> None:
 def test_embeddings_that_are_no_numbers_are_refused_by_name() -> None:
     left, right = np.ones((4, 3), np.float32), np.ones((5, 3), np.float32)
     left[2, 1] = -np.inf  # in similarities a masked entry, here nonsense
-    with pytest.raises(DataError, match=r"the bank holds NaN or .inf .first at row 2, column 1; 1 in all"):
+    with pytest.raises(DataError, match=r"the bank: NaN or .inf .first at row 2, column 1; 1 in all"):
         ProductRows(left, right, name="the bank").read(0, 4)
-    with pytest.raises(DataError, match="the gallery holds NaN"):
+    with pytest.raises(DataError, match="the gallery: NaN"):
         ProductRows(right, left)
     with pytest.raises(DataError, match="no numbers; scale"):
         collect(ProductRows(np.full((4, 3), 1e30, np.float32), np.full((5, 3), 1e30, np.float32), "dot"), (1.0,))
@@ -155,6 +154,7 @@ def test_picked_rows_are_those_rows(kind: str, tmp_path) -> None:
     for kept in (np.arange(3, 50), np.array([2, 7, 200]), np.delete(np.arange(len(array)), [5, 90])):
         picked, expected = source.pick(kept), source.read(0, len(array))[kept]
         torch.testing.assert_close(torch.cat([block.clone() for _, block in picked.blocks(4000)]), expected)
+        assert kind != "mapped" or isinstance(picked.array.array, np.memmap)  # still on disk
         torch.testing.assert_close(picked.sample(np.array([1]), np.array([0, 4])), expected[[1]][:, [0, 4]])
         np.testing.assert_array_equal(picked.keys(0, len(kept)), source.keys(0, len(array))[kept])
         torch.testing.assert_close(picked.pick(np.array([0, 2])).read(0, 2), expected[[0, 2]])
@@ -198,7 +198,7 @@ def test_other_number_formats_are_computed_in_float32(dtype) -> None:
 
 
 def test_a_mapped_file_gives_what_memory_gives_and_can_be_corrected_in_place(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(rows_module, "DROP_BYTES", 1 << 12)  # so that pages are given back many times
+    monkeypatch.setattr(arrays, "DROP_BYTES", 1 << 12)  # so that pages are given back many times
     S, P, _ = matrices(200, 900)
     for name, array in (("S", S), ("P", P)):
         np.save(tmp_path / f"{name}.npy", array)

@@ -12,6 +12,7 @@ index        one FAISS index that serves every bank method
 diagnosis    k-occurrence and what follows from it
 retrieval    R@k, MdR, MnR with a tie rule, paired comparison
 tuning       temperature and shrinkage on held-out queries
-reading, report   files in; JSON, tables and TREC runs out
+reading, opening, preparing, truth   files in: matrices, embeddings, banks, ground truth
+counting, report, results            one pass over the queries; JSON, tables, pictures and TREC runs out
 simulation   a two-modality world with hubs in it
 """

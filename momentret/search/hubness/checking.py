@@ -11,7 +11,7 @@ from momentret.errors import ConfigError, DataError, MismatchError
 from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.rows import Rows
 
-__all__ = ["check_banks", "require_allowed", "require_other_ids"]
+__all__ = ["check_banks", "odd_settings", "require_allowed", "require_other_ids"]
 
 FEW = 300  # bank rows below which an unshrunk correction can hurt
 LOOKED_AT = 1024
@@ -24,6 +24,23 @@ def require_allowed(config: HubnessConfig, transductive: bool) -> None:
             f"method {config.method!r} needs all test queries at once and uses that every item is wanted once; its "
             "numbers do not compare with bank methods; pass --allow-transductive if that is meant"
         )
+
+
+def odd_settings(config: HubnessConfig, banks: dict[str, Rows]) -> list[str]:
+    """Return warnings of banks that the method does not use, and of settings beyond what there is."""
+    warnings = [
+        f"method {config.method} does not use the {name.replace('_', ' ')}"
+        for name in sorted(set(banks) - {"cross_bank"})
+        if not getattr(config.traits, name) and not (config.traits.cross_bank and name == "gallery_bank")
+    ]
+    bank = banks.get("query_bank")
+    if bank is not None and config.method in ("nnn", "csls") and config.top_rows > bank.shape[0]:
+        warnings.append(f"top is {config.top_rows}, the query bank has {bank.shape[0]} rows: all of them are averaged")
+    for name, k in (("query_bank", config.k_query), ("gallery_bank", config.k_gallery)):
+        if config.traits.gated and name in banks and getattr(config.traits, name) and k > banks[name].shape[1]:
+            items, option = banks[name].shape[1], f"k_{name.removesuffix('_bank')}"
+            warnings.append(f"{option} is {k}, the gallery has {items} items: every item is activated")
+    return warnings
 
 
 def require_other_ids(bank: Sequence[str] | None, test: Sequence[str] | None, name: str) -> None:

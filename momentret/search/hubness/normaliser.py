@@ -16,11 +16,11 @@ from torch import Tensor
 
 from momentret.errors import ConfigError, MismatchError
 from momentret.progress import Progress, silent
-from momentret.search.hubness.arrays import Array, as_tensor, top_k
+from momentret.search.hubness.arrays import Array, MappedPages, as_tensor, top_k
 from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.fitting import QUERY_BETA, Facts, Fitting, Term, gallery_size, inverse, named_rows
 from momentret.search.hubness.guard import MIN_LIVE, GuardResult, guard_slope, reliability
-from momentret.search.hubness.rows import MappedPages, Rows, as_rows
+from momentret.search.hubness.rows import Rows, as_rows
 from momentret.search.hubness.streaming import collect, half_biases, sample_sigma
 from momentret.search.hubness.validity import BLOCK_BYTES, require_no_nan
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-from momentret.errors import ConfigError
+from momentret.errors import ConfigError, MismatchError
+from momentret.search.hubness.arrays import Array
 from momentret.search.hubness.checking import check_banks, require_other_ids
-from momentret.search.hubness.reading import read_source
-from momentret.search.hubness.rows import MatrixRows, ProductRows, Rows
+from momentret.search.hubness.preparing import Preparing, prepare_banks
+from momentret.search.hubness.reading import Source, read_source
+from momentret.search.hubness.rows import MatrixRows, ProductRows, Rows, content_hash
 
 __all__ = ["BACKWARD", "FORWARD", "Inputs", "open_inputs"]
 
@@ -31,16 +35,29 @@ class Inputs:
     live: Rows | None
     query_ids: list[str] | None
     gallery_ids: list[str] | None
+    content: str | None
+    """Metric and hash of the gallery's embeddings; None without embeddings."""
     facts: dict[str, Any]
     """Path, shape and number format of every input, for the report."""
     warnings: list[str]
     direction: str = FORWARD
+    chosen_by: str = "automatic"
+    """Where the settings come from, for the report."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """What took how long, for the report."""
 
     def warn(self, message: str) -> None:
         """Log a warning, and keep it for the report; each once."""
         if message not in self.warnings:
             self.warnings.append(message)
             log.warning(message)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Note how many seconds the block takes."""
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - began
 
 
 def open_inputs(
@@ -56,6 +73,7 @@ def open_inputs(
     transpose: Collection[str] = (),
     direction: str = FORWARD,
     allow_overlap: bool = False,
+    preparing: Preparing | None = None,
 ) -> Inputs:
     """Open matrices, or with a gallery embeddings; every input is ``path`` or ``path:key``.
 
@@ -72,6 +90,7 @@ def open_inputs(
         direction: `BACKWARD` lets gallery items ask and ranks the queries: embeddings change places, similarities are
             turned, and banks of similarities must be those of the other direction (training items × queries).
         allow_overlap: banks may hold items of the test set.
+        preparing: what is done with the banks.
 
     Raises:
         ConfigError: the combination makes no sense.
@@ -97,7 +116,8 @@ def open_inputs(
             raise ConfigError(f"--direction {BACKWARD} ranks the queries, so --queries is needed too")
         specs = {OPPOSITE.get(name, name) if gallery else name: spec for name, spec in specs.items()}
         turned ^= set() if gallery else {"similarities"}
-    inputs = _open({name: spec for name, spec in specs.items() if spec}, metric, turned, allow_overlap)
+    sources = {name: read_source(spec, _title(name)) for name, spec in specs.items() if spec}
+    inputs = _open(sources, metric, turned, allow_overlap, preparing or Preparing())
     inputs.direction = direction
     if inputs.S is not None:
         bank, other = inputs.banks.get("query_bank"), inputs.banks.get("gallery_bank")
@@ -106,17 +126,12 @@ def open_inputs(
     return inputs
 
 
-def _open(specs: dict[str, str], metric: str, turned: Collection[str], allow_overlap: bool) -> Inputs:
-    sources = {name: read_source(spec, _title(name)) for name, spec in specs.items()}
+def _open(
+    sources: dict[str, Source], metric: str, turned: Collection[str], allow_overlap: bool, preparing: Preparing
+) -> Inputs:
     facts = {name: source.facts for name, source in sources.items()}
+    casts = {name: source for name, source in sources.items() if source.cast}
     right, test = sources.pop("gallery", None), sources.get("similarities") or sources.get("queries")
-    arrays = {name: source.array[:].T if name in turned else source.array for name, source in sources.items()}
-    rows: dict[str, Rows] = {
-        name: ProductRows(array, right.array, metric, _title(name)) if right else MatrixRows(array, _title(name))
-        for name, array in arrays.items()
-    }
-    if right and {"query_bank", "gallery_bank"} <= set(arrays) and "cross_bank" not in arrays:
-        rows["cross_bank"] = ProductRows(arrays["query_bank"], arrays["gallery_bank"], metric, "the cross bank")
     query_ids, gallery_ids = (test.row_ids, test.column_ids) if test else (None, None)
     if "similarities" in turned:
         query_ids, gallery_ids = gallery_ids, query_ids
@@ -126,12 +141,33 @@ def _open(specs: dict[str, str], metric: str, turned: Collection[str], allow_ove
         for name, ids in (("query_bank", query_ids), ("gallery_bank", gallery_ids)):
             if name in sources and name not in turned:
                 require_other_ids(sources[name].row_ids, ids, _title(name))
-    S, live = rows.pop("similarities", None) or rows.pop("queries", None), rows.pop("live", None)
-    inputs = Inputs(S, rows, live, query_ids, gallery_ids, facts, [])
-    for name, source in sources.items():
-        if source.cast:
-            inputs.warn(f"{_title(name)}: {source.array.dtype} values are computed with as float32")
+    arrays = {name: source.array[:].T if name in turned else source.array for name, source in sources.items()}
+    rows = _rows(arrays, None if right is None else right.array, metric, preparing.device)
+    content = None if right is None else f"{metric}:{content_hash(right.array)}"
+    inputs = Inputs(None, {}, None, query_ids, gallery_ids, content, facts, [])
+    for name, source in casts.items():
+        inputs.warn(f"{_title(name)}: {source.array.dtype} values are computed with as float32")
+    prepare_banks(rows, inputs, preparing)
+    inputs.S, inputs.live = rows.pop("similarities", None) or rows.pop("queries", None), rows.pop("live", None)
+    inputs.banks = rows
     return inputs
+
+
+def _rows(arrays: dict[str, Array], gallery: Array | None, metric: str, device: str) -> dict[str, Rows]:
+    """Return rows of matrices, or of embeddings against one gallery that all of them share."""
+    if gallery is None:
+        return {name: MatrixRows(array, _title(name), device) for name, array in arrays.items()}
+    shapes = {_title(name): tuple(array.shape) for name, array in {**arrays, "gallery": gallery}.items()}
+    if len({shape[1] for shape in shapes.values()}) > 1:
+        shown = ", ".join(f"{title} {shape}" for title, shape in shapes.items())
+        raise MismatchError(f"widths differ: {shown}; are all embeddings of one model?")
+    rows: dict[str, Rows] = {}
+    shared: ProductRows | None = None
+    for name, array in arrays.items():
+        title = _title(name)
+        shared = shared.beside(array, title) if shared else ProductRows(array, gallery, metric, title, device)
+        rows[name] = shared
+    return rows
 
 
 def _title(name: str) -> str:

@@ -6,6 +6,7 @@ Written ``path`` or ``path:key`` where a file holds several arrays. Nothing is e
 from __future__ import annotations
 
 import csv
+import hashlib
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ import numpy as np
 from momentret.errors import ConfigError, DataError
 from momentret.search.hubness.arrays import Array
 
-__all__ = ["READERS", "Source", "read_source", "read_truth"]
+__all__ = ["READERS", "Source", "read_source"]
+
+HASHED = 1 << 30  # bytes of the largest file that is hashed for the report
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,20 @@ class Source:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Path, shape and number format, for reports."""
-        return {"path": str(self.path), "shape": list(self.array.shape), "dtype": str(self.array.dtype)}
+        """Path, shape, number format and hash of the file, for reports."""
+        facts = {"path": str(self.path), "shape": list(self.array.shape), "dtype": str(self.array.dtype)}
+        return {**facts, "sha256": _sha256(self.path)}
+
+
+def _sha256(path: Path) -> str | None:
+    """Return the hash of a file; None for a folder, and for a file so large that reading it again would take long."""
+    if path.is_dir() or path.stat().st_size > HASHED:
+        return None
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def read_source(spec: str, name: str) -> Source:
@@ -262,53 +277,3 @@ READERS: dict[str, Callable[[Path, str | None], Source]] = {
     ".pth": _read_pt,
     "folder": _read_store,
 }
-
-
-def read_truth(
-    spec: str, shape: tuple[int, int], row_ids: list[str] | None, column_ids: list[str] | None
-) -> np.ndarray:
-    """Return ground truth as positions of (query, item), ``(M, 2)``.
-
-    Args:
-        spec: ``diag``; ``captions:N`` (query i wants item i // N); or a .csv file of query_id, gallery_id.
-        shape: of the similarities.
-        row_ids: query ids; without them a file names positions.
-        column_ids: gallery ids, likewise.
-
-    Raises:
-        DataError: it does not fit the matrix, or names unknown ids.
-    """
-    queries, items = shape
-    if spec == "diag":
-        if queries != items:
-            raise DataError(
-                f"ground truth 'diag' needs a square matrix, this one is {queries} × {items}; use captions:N"
-            )
-        return np.stack([np.arange(queries)] * 2, axis=1)
-    if spec.startswith("captions:"):
-        number = spec.removeprefix("captions:")
-        if not number.isdigit() or int(number) < 1 or queries != int(number) * items:
-            raise DataError(f"ground truth {spec!r} does not fit {queries} queries and {items} items")
-        return np.stack([np.arange(queries), np.arange(queries) // int(number)], axis=1)
-    return _read_pairs(Path(spec), row_ids, column_ids)
-
-
-def _read_pairs(path: Path, row_ids: list[str] | None, column_ids: list[str] | None) -> np.ndarray:
-    import pandas as pd
-
-    if not path.exists():
-        raise DataError(f"ground truth: {str(path)!r} is neither diag, captions:N nor a file")
-    try:
-        table = pd.read_csv(path, dtype=str)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"{path} is not a readable table ({error}); expected columns query_id,gallery_id") from error
-    if not {"query_id", "gallery_id"} <= set(table.columns):
-        raise DataError(f"{path} has columns {', '.join(table.columns)}, expected query_id,gallery_id")
-    columns = []
-    for name, ids in (("query_id", row_ids), ("gallery_id", column_ids)):
-        places = {text: i for i, text in enumerate(ids)} if ids else None
-        try:
-            columns.append([int(text) if places is None else places[text] for text in table[name].fillna("")])
-        except (KeyError, ValueError) as error:
-            raise DataError(f"{path}: {name} {error} is unknown; expected an id of the matrix or a position") from error
-    return np.array(columns, np.int64).T

@@ -1,151 +1,42 @@
-"""One pass over the queries: raw and corrected lists side by side, the matrix written, everything counted.
+"""What was counted as a report: a plain dictionary of stable keys, tables, TREC runs, a summary for people.
 
-The report is a plain dictionary of stable keys; NaN never occurs in it, what is undefined is None.
+NaN never occurs in a report; what is undefined is None.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from momentret.errors import DataError
-from momentret.progress import Progress, silent
-from momentret.search.hubness.arrays import top_k
 from momentret.search.hubness.config import HubnessConfig
-from momentret.search.hubness.diagnosis import bad_occurrence, hubness_statistics, worst_hubs
+from momentret.search.hubness.counting import Ledger, PassResult
 from momentret.search.hubness.normaliser import HubnessNormaliser
-from momentret.search.hubness.retrieval import compare_ranks, ranks, retrieval_metrics
-from momentret.search.hubness.rows import Rows
+from momentret.search.hubness.retrieval import compare_ranks, retrieval_metrics
 from momentret.search.hubness.tuning import TuneResult
-from momentret.search.hubness.validity import require_no_nan
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "Ledger",
-    "PassResult",
     "compare",
     "hub_table",
     "parameters",
     "read_tuned",
-    "run_pass",
+    "short",
+    "summary",
     "tune_report",
     "tune_table",
     "write_trec",
 ]
 
-PASS_BYTES = 4 << 20
-
-
-class Ledger:
-    """Counts one ranking, block by block.
-
-    Args:
-        width: gallery size.
-        ks: list lengths whose N_k is counted.
-        pairs: ``(M, 2)`` ground truth, or None.
-        keep: length of the lists kept for a TREC run; 0 keeps none.
-    """
-
-    def __init__(self, width: int, ks: Sequence[int], pairs: np.ndarray | None = None, keep: int = 0) -> None:
-        self.ks, self.pairs, self.keep = tuple(ks), pairs, keep
-        self.queries = 0
-        self.counts = {k: np.zeros(width, np.int64) for k in self.ks}
-        self.bad = np.zeros(width, np.int64)
-        self.tops: list[np.ndarray] = []
-        self.ranks: list[np.ndarray] = []
-        self.lists: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def add(self, start: int, block: Tensor) -> None:
-        """Count the lists of a block of queries."""
-        width = block.shape[1]
-        values, places = top_k(block, max(*self.ks, self.keep, 1))
-        for k in self.ks:
-            self.counts[k] += places[:, :k].flatten().bincount(minlength=width).cpu().numpy()
-        self.tops.append(places[:, 0].cpu().numpy())
-        if self.keep:
-            self.lists.append((places[:, : self.keep].cpu().numpy(), values[:, : self.keep].cpu().numpy()))
-        if self.pairs is not None:
-            inside = (self.pairs[:, 0] >= start) & (self.pairs[:, 0] < start + len(block))
-            own = self.pairs[inside] - np.array([start, 0])
-            self.ranks.append(ranks(block, own))
-            self.bad += bad_occurrence(block, max(self.ks), own)
-        self.queries += len(block)
-
-    def hubness(self, ids: Sequence[str] | None = None) -> dict[str, Any]:
-        """Return the statistics of every N_k, with its ten worst hubs by id."""
-        found = {}
-        for k, counts in self.counts.items():
-            statistics = asdict(hubness_statistics(counts, self.queries, k))
-            hubs = [
-                {"id": ids[i] if ids else str(i), "occurrences": int(counts[i])} for i in worst_hubs(counts).tolist()
-            ]
-            found[str(k)] = {**statistics, "top_hubs": hubs}
-        return found
-
-    @property
-    def found_ranks(self) -> np.ndarray | None:
-        """0-based ranks of the positives, None without ground truth."""
-        return np.concatenate(self.ranks) if self.ranks else None
-
-
-@dataclass(frozen=True)
-class PassResult:
-    """What one pass over the queries counted."""
-
-    raw: Ledger
-    corrected: Ledger | None
-
-
-def run_pass(
-    S: Rows,
-    normaliser: HubnessNormaliser | None,
-    ks: Sequence[int],
-    pairs: np.ndarray | None = None,
-    keep: int = 0,
-    output: IO[bytes] | None = None,
-    progress: Progress = silent,
-) -> PassResult:
-    """Correct, count and write, reading every similarity once.
-
-    Args:
-        S: test queries × gallery.
-        normaliser: a fitted one; None only counts the raw lists.
-        ks: list lengths whose N_k is counted.
-        pairs: ground truth.
-        keep: length of the lists kept for a TREC run.
-        output: a binary file that gets the corrected matrix as .npy.
-        progress: wraps the loop.
-    """
-    raw = Ledger(S.shape[1], ks, pairs, 0 if normaliser else keep)
-    corrected = Ledger(S.shape[1], ks, pairs, keep) if normaliser else None
-    apply = normaliser.prepare(S, progress=progress) if normaliser else None
-    total = -(-S.shape[0] // max(1, PASS_BYTES // (S.shape[1] * S.dtype.itemsize)))
-    for start, block in progress(S.blocks(PASS_BYTES), "correcting" if normaliser else "counting", total):
-        require_no_nan(block, S)
-        raw.add(start, block)
-        if apply is not None and corrected is not None:
-            scores = apply(block)
-            corrected.add(start, scores)
-            if output is not None:
-                if start == 0:
-                    _write_header(output, S.shape, scores.dtype)
-                output.write(scores.cpu().numpy().tobytes())
-    return PassResult(raw, corrected)
-
-
-def _write_header(file: IO[bytes], shape: tuple[int, int], dtype: torch.dtype) -> None:
-    descr = np.dtype(np.float64 if dtype == torch.float64 else np.float32)
-    header = {"descr": np.lib.format.dtype_to_descr(descr), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
+SHOWN = ("skewness", "max", "hub_rate", "hub_occupancy", "antihub_rate", "robin_hood")
 
 
 def compare(result: PassResult, ids: Sequence[str] | None = None) -> dict[str, Any]:
@@ -157,7 +48,7 @@ def compare(result: PassResult, ids: Sequence[str] | None = None) -> dict[str, A
     report["retrieval"] = {name: None if r is None else retrieval_metrics(r) for name, r in found.items()}
     report["difference"] = None
     if result.corrected is not None:
-        changed = np.concatenate(result.raw.tops) != np.concatenate(result.corrected.tops)
+        changed = result.raw.best != result.corrected.best
         before, after = found["raw"], found["normalised"]
         paired = {} if before is None or after is None else compare_ranks(before, after)
         report["difference"] = {**paired, "top1_changed_share": float(changed.mean())}
@@ -230,9 +121,92 @@ def write_trec(
             query += 1
 
 
-def parameters(config: HubnessConfig, normaliser: HubnessNormaliser) -> dict[str, Any]:
-    """Return what was asked for and what it came to."""
-    facts = asdict(normaliser.facts)
-    guard = facts.pop("guard")
-    fit = None if guard is None else normaliser.facts.guard is not None and normaliser.facts.guard.fit
-    return {"params": asdict(config), "bank": {**facts, "guard": guard, "fit": fit}}
+def parameters(normaliser: HubnessNormaliser, chosen_by: str, result: PassResult | None = None) -> dict[str, Any]:
+    """Return the keys params, selection, scale and bank of a report: what was asked for and what it came to.
+
+    Args:
+        normaliser: a fitted one.
+        chosen_by: where its settings come from.
+        result: what it was applied to, for the shares of open gates and the largest similarity.
+    """
+    config, facts, guard = normaliser.config, normaliser.facts, normaliser.facts.guard
+    found = {name: getattr(facts, name) for name in ("beta_query", "beta_gallery", "tau")}
+    spreads = {"query": facts.sigma_query, "gallery": facts.sigma_gallery}
+    in_std = {f"beta_{side}_std_units": _times(found[f"beta_{side}"], sigma) for side, sigma in spreads.items()}
+    told = (*found, "method", "units", "shrink")
+    others = {name: value for name, value in asdict(config).items() if name not in told}
+    return {
+        "params": {**found, **in_std, **others},
+        "selection": {"rule": chosen_by, "chosen": asdict(config)},
+        "scale": {
+            "sigma_query": facts.sigma_query,
+            "sigma_gallery": facts.sigma_gallery,
+            "max_abs": None if result is None else result.raw.max_abs,
+        },
+        "bank": {
+            "n_query": facts.bank_queries,
+            "n_gallery": facts.bank_gallery,
+            "duplicates": facts.duplicates,
+            "masked_items": facts.masked_items,
+            **_gate_shares(normaliser, result),
+            "reliability": facts.reliability,
+            "guard_slope": guard and guard.slope,
+            "guard_correlation": guard and guard.correlation,
+            "guard_queries": guard and guard.queries,
+            "fit": guard and guard.fit,
+            "shrink": facts.shrink,
+        },
+    }
+
+
+def _times(beta: float | None, sigma: float | None) -> float | None:
+    return None if beta is None or sigma is None else beta * sigma
+
+
+def _gate_shares(normaliser: HubnessNormaliser, result: PassResult | None) -> dict[str, Any]:
+    """Return the share of items that a bank activates and of queries whose gate is open, by bank; None: no gates."""
+    shares: dict[str, Any] = {"activated_share": None, "gated_share": None}
+    if not normaliser.config.traits.gated:
+        return shares
+    sides = ("query", "gallery")
+    active = [term.active for term in normaliser.terms if term.active is not None]
+    shares["activated_share"] = {side: float(mask.double().mean()) for side, mask in zip(sides, active, strict=False)}
+    if result is not None:
+        best = torch.from_numpy(result.raw.best)
+        gates = [gate for gate in normaliser.gates(best) if gate is not None]
+        shares["gated_share"] = {side: float(gate.double().mean()) for side, gate in zip(sides, gates, strict=False)}
+    return shares
+
+
+def summary(report: dict[str, Any]) -> tuple[list[str], list[list[str]], list[str]]:
+    """Return a report for people: the columns and rows of a table, and sentences below it."""
+    sides, method = list(report["hubness"]), report.get("method", "raw")
+    marked = f"{method} (transductive)" if report.get("transductive") else method
+    rows: list[list[str]] = []
+    if report["retrieval"]["raw"]:
+        metrics = ("R1", "R5", "R10", "MdR", "MnR")
+        rows += [[name, *(f"{report['retrieval'][side][name]:.1f}" for side in sides)] for name in metrics]
+    for k in report["hubness"]["raw"]:
+        sets = [report["hubness"][side][k] for side in sides]
+        rows += [[f"N_{k} {name.replace('_', ' ')}", *(short(values[name]) for values in sets)] for name in SHOWN]
+        rows.append([f"N_{k} skewness without hubness", *(short(values["skewness_baseline"]) for values in sets)])
+    return ["", *("raw" if side == "raw" else marked for side in sides)], rows, _sentences(report)
+
+
+def _sentences(report: dict[str, Any]) -> list[str]:
+    k, values = list(report["hubness"]["raw"].items())[-1]
+    hubs = [f"{hub['id']} ({hub['occurrences']})" for hub in values["top_hubs"][:5]]
+    found = [f"worst hubs, in so many lists of {k}: {', '.join(hubs)}"]
+    change = report["difference"] or {}
+    if "R1" in change:
+        low, high = change["ci95"]
+        found.append(
+            f"R1 {change['R1']:+.1f} (95 % interval {low:+.1f} to {high:+.1f}): {change['gained']} queries gained, "
+            f"{change['lost']} lost, p {change['mcnemar_p']:.2g}"
+        )
+    return found
+
+
+def short(value: Any) -> str:
+    """Return a value as a table shows it."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

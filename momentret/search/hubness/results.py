@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from momentret.errors import ConfigError, OutputExistsError
 from momentret.files import atomic_write, refuse_existing, write_json
-from momentret.plots.hubness import plot_hubness, plot_tuning
+from momentret.plots.hubness import plot_hubness, plot_lorenz, plot_tuning
 from momentret.progress import Progress, silent
+from momentret.search.hubness.counting import PassResult, run_pass
 from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.opening import Inputs
 from momentret.search.hubness.report import (
-    PassResult,
     compare,
     hub_table,
     parameters,
-    run_pass,
+    summary,
     tune_report,
     tune_table,
     write_trec,
 )
+from momentret.search.hubness.retrieval import TIES
 from momentret.search.hubness.state import library_version
 from momentret.search.hubness.tuning import Trial, TuneResult
 
@@ -43,12 +46,23 @@ class Wanted:
         matrix: write the corrected similarities.
         trec: length of the lists of the TREC run; 0: none.
         lengths: list lengths whose k-occurrence is counted.
+        ties: rank of a positive among items of its score, a name of `retrieval.TIES`.
     """
 
-    def __init__(self, output: Path | None, lengths: Sequence[int], matrix: bool = False, trec: int = 0) -> None:
+    def __init__(
+        self,
+        output: Path | None,
+        lengths: Sequence[int],
+        matrix: bool = False,
+        trec: int = 0,
+        ties: str = "average",
+    ) -> None:
         if trec and output is None:
             raise ConfigError("--trec needs --output, a folder to write the run to")
+        if ties not in TIES:
+            raise ConfigError(f"--ties is {ties!r}, expected one of {', '.join(TIES)}")
         self.output, self.lengths, self.matrix, self.trec = output, tuple(lengths), matrix, trec
+        self.ties = ties
 
 
 @contextmanager
@@ -93,16 +107,26 @@ def write_pass(
     if inputs.S is None:
         raise ConfigError("no queries: give similarities, or --queries with --gallery")
     _warn_of_lengths(inputs, wanted)
-    if folder is None or normaliser is None or not wanted.matrix:
-        result = run_pass(inputs.S, normaliser, wanted.lengths, pairs, wanted.trec, progress=progress)
-    else:
-        with open(folder / "normalised.npy", "wb") as file:
-            result = run_pass(inputs.S, normaliser, wanted.lengths, pairs, wanted.trec, file, progress)
-    report = {**_head(inputs, normaliser), **compare(result, inputs.gallery_ids)}
+    write = folder is not None and normaliser is not None and wanted.matrix
+    with _matrix_file(folder if write else None) as matrix, inputs.timed("apply_s"):
+        result = run_pass(inputs.S, normaliser, wanted.lengths, pairs, wanted.trec, matrix, wanted.ties, progress)
+    report = _report(inputs, normaliser, result, wanted.ties)
     if folder is not None:
         write_json(folder / "report.json", report)
+        with atomic_write(folder / "report.md") as file:
+            file.write(_markdown(report))
         _write_tables(folder, inputs, normaliser, result, wanted.trec)
     return report
+
+
+@contextmanager
+def _matrix_file(folder: Path | None) -> Iterator[IO[bytes] | None]:
+    """Open the file of the corrected matrix, or none."""
+    if folder is None:
+        yield None
+    else:
+        with open(folder / "normalised.npy", "wb") as file:
+            yield file
 
 
 def _warn_of_lengths(inputs: Inputs, wanted: Wanted) -> None:
@@ -124,27 +148,56 @@ def _write_tables(
         counts["raw, uncorrected" if name == "raw" else name] = result.corrected.counts[k]
     ids = inputs.gallery_ids or [str(i) for i in range(len(result.raw.bad))]
     plot_hubness(folder / "hubness.png", counts, k, result.raw.queries, ids, title=title)
+    plot_lorenz(folder / "lorenz.png", counts, k, result.raw.queries)
     if trec:
         with atomic_write(folder / "run.trec") as file:
             write_trec(file, result.corrected or result.raw, f"momentret-{name}", inputs.query_ids, inputs.gallery_ids)
 
 
-def _head(inputs: Inputs, normaliser: HubnessNormaliser | None) -> dict[str, Any]:
-    """Return what a report says before its numbers."""
-    head: dict[str, Any] = {"schema_version": 1, "library_version": library_version(), "inputs": inputs.facts}
-    head["direction"] = inputs.direction
+def _report(inputs: Inputs, normaliser: HubnessNormaliser | None, result: PassResult, ties: str) -> dict[str, Any]:
+    report: dict[str, Any] = {**_head(inputs), "direction": inputs.direction}
     if normaliser is not None:
         guard, traits = normaliser.facts.guard, normaliser.config.traits
         if guard is not None and not guard.fit:
             inputs.warn("the bank is unfit: it does not see the hubs of the live queries; nothing was corrected")
-        head |= {"method": normaliser.config.method, "transductive": traits.transductive}
-        head |= parameters(normaliser.config, normaliser)
-    return {**head, "warnings": list(inputs.warnings)}
+        report |= {"method": normaliser.config.method, "transductive": traits.transductive}
+        report |= parameters(normaliser, inputs.chosen_by, result)
+    report |= compare(result, inputs.gallery_ids)
+    report |= {"ties": ties, "warnings": list(inputs.warnings), "timing": dict(inputs.seconds)}
+    return {**report, "memory": {"peak_mb": _peak_mb()}}
+
+
+def _head(inputs: Inputs) -> dict[str, Any]:
+    """Return what every report begins with."""
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {"schema_version": 2, "created": created, "library_version": library_version(), "inputs": inputs.facts}
+
+
+def _peak_mb() -> float | None:
+    """Return the most memory that this process has held, in MiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def _markdown(report: dict[str, Any]) -> str:
+    """Return the report as a page for people."""
+    columns, rows, sentences = summary(report)
+    paths = {name.replace("_", " "): facts["path"] for name, facts in report["inputs"].items() if "path" in facts}
+    files = [f"- {name}: `{path}`" for name, path in paths.items()]
+    lines = [f"# Hubness, {report['direction']}", "", *files, "", f"| {' | '.join(columns)} |"]
+    lines += [f"|---{'|---:' * (len(columns) - 1)}|", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    notes = [*sentences, *(f"warning: {text}" for text in report["warnings"])]
+    lines += [f"- {' '.join(note.split())}" for note in notes]
+    return "\n".join([*lines, "", "![distribution](hubness.svg)", "", "![Lorenz curve](lorenz.png)", ""])
 
 
 def write_tuning(result: TuneResult, inputs: Inputs, folder: Path | None) -> dict[str, Any]:
     """Write grid, choice and curve of a tuning into `folder`; returns the report."""
-    report: dict[str, Any] = {"schema_version": 1, "inputs": inputs.facts, "direction": inputs.direction}
+    report: dict[str, Any] = {**_head(inputs), "direction": inputs.direction}
     report |= {"selection": tune_report(result), "warnings": list(inputs.warnings)}
     if folder is not None:
         write_json(folder / "tune.json", report)

@@ -78,7 +78,8 @@ def check_pairs(pairs: np.ndarray, shape: tuple[int, int]) -> None:
     missing = np.setdiff1d(np.arange(shape[0]), pairs[:, 0])
     if len(missing):
         raise DataError(
-            f"{len(missing)} queries have no positive in the ground truth (first: query {missing[0]}); add or drop them"
+            f"{len(missing)} queries have no positive in the ground truth (first: query {missing[0]}); add them, "
+            "or drop such queries (--skip-queries-without-truth)"
         )
 
 

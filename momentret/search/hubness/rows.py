@@ -6,8 +6,8 @@ with its whole row.
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from typing import Protocol
 
@@ -16,21 +16,19 @@ import torch
 from torch import Tensor
 
 from momentret.errors import DataError, MismatchError
-from momentret.search.hubness.arrays import Array, PickedArray, as_tensor, pick_rows
+from momentret.search.hubness.arrays import Array, MappedPages, PickedArray, as_tensor, origin, pick_rows
 from momentret.search.hubness.validity import BLOCK_BYTES, invalid_error, require_finite, require_no_nan
 
 __all__ = [
     "BLOCK_BYTES",
     "JoinedRows",
-    "MappedPages",
     "MatrixRows",
     "ProductRows",
     "Rows",
     "as_rows",
+    "content_hash",
     "unit_rows",
 ]
-
-DROP_BYTES = 64 << 20  # pages of a memory map are given back after so many bytes
 
 
 class Rows(Protocol):
@@ -55,6 +53,10 @@ class Rows(Protocol):
 
     def pick(self, rows: np.ndarray) -> Rows:
         """Return the rows at rising positions as rows of their own; what is on disk stays there."""
+        ...
+
+    def origin(self, row: int) -> int:
+        """Return the position of a row in the input that the rows were picked from."""
         ...
 
     def invalid(self, start: int, stop: int) -> Tensor:
@@ -83,35 +85,6 @@ class _Blocks:
             yield start, self.read(start, min(start + size, self.shape[0]))
 
 
-class MappedPages:
-    """The pages of a memory map: asked for before they are needed, given back when they were used.
-
-    Without the first a disk is read page by page at a thirtieth of its speed; without the second every page counts as
-    resident. Arrays that are no memory maps are left alone.
-    """
-
-    def __init__(self, array: Array) -> None:
-        self._map: mmap.mmap | None = getattr(array, "_mmap", None)
-        if not hasattr(self._map, "madvise"):  # not on Windows
-            self._map = None
-        self._array, self._bytes = array, 0
-
-    def want(self, start: int, stop: int) -> None:
-        """Let the system begin to read rows ``[start, stop)``."""
-        if self._map is not None and start < stop and self._array.flags.c_contiguous:
-            first = np.frombuffer(self._map, np.uint8).ctypes.data
-            rows = self._array[start:stop]
-            begin = (rows.ctypes.data - first) // mmap.PAGESIZE * mmap.PAGESIZE
-            self._map.madvise(mmap.MADV_WILLNEED, begin, rows.ctypes.data + rows.nbytes - first - begin)
-
-    def touched(self, count: int) -> None:
-        """Note that `count` bytes were read or written."""
-        self._bytes += count
-        if self._map is not None and self._bytes > DROP_BYTES:
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._bytes = 0
-
-
 class MatrixRows(_Blocks):
     """Rows of an array: in memory, memory-mapped, or an HDF5 data set."""
 
@@ -124,6 +97,10 @@ class MatrixRows(_Blocks):
         self.device = torch.device(device or (array.device if isinstance(array, Tensor) else "cpu"))
         self._pages = MappedPages(array.array if isinstance(array, PickedArray) else array)
 
+    def _want(self, start: int, stop: int) -> None:
+        if start < stop:
+            self._pages.want(self.origin(start), self.origin(stop - 1) + 1)
+
     def read(self, start: int, stop: int) -> Tensor:
         block = as_tensor(self.array[start:stop]).to(self.device)
         self._pages.touched(block.nbytes)
@@ -131,20 +108,23 @@ class MatrixRows(_Blocks):
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Tensor]]:
         size = self.block_rows(block_bytes)
-        self._pages.want(0, size)
+        self._want(0, size)
         for start in range(0, self.shape[0], size):
-            self._pages.want(start + size, min(start + 2 * size, self.shape[0]))
+            self._want(start + size, min(start + 2 * size, self.shape[0]))
             yield start, self.read(start, min(start + size, self.shape[0]))
 
     def sample(self, rows: np.ndarray, columns: np.ndarray) -> Tensor:
         places, parts = torch.from_numpy(columns).to(self.device), []
         for i in rows.tolist():
-            self._pages.want(i, i + 1)
+            self._want(i, i + 1)
             parts.append(self.read(i, i + 1)[:, places])
         return torch.cat(parts)
 
     def pick(self, rows: np.ndarray) -> Rows:
         return MatrixRows(pick_rows(self.array, rows), self.name, self.device)
+
+    def origin(self, row: int) -> int:
+        return origin(self.array, row)
 
     def invalid(self, start: int, stop: int) -> Tensor:
         return ~(self.read(start, stop) < torch.inf)  # -inf is a masked entry
@@ -205,8 +185,11 @@ class ProductRows(_Blocks):
         """Return rows ``[start, stop)`` of the left embeddings as they enter the product."""
         rows = as_tensor(self.left[start:stop], self.device).to(self.dtype)
         if not bool(rows.isfinite().all()):
-            raise invalid_error(self)
-        return unit_rows(rows, self.name, start) if self.metric == "cosine" else rows
+            raise invalid_error(self, maskable=False)
+        return unit_rows(rows, self.name, lambda i: self.origin(start + i)) if self.metric == "cosine" else rows
+
+    def origin(self, row: int) -> int:
+        return origin(self.left, row)
 
     def invalid(self, start: int, stop: int) -> Tensor:
         return ~as_tensor(self.left[start:stop], self.device).to(self.dtype).isfinite()
@@ -258,6 +241,9 @@ class JoinedRows(_Blocks):
     def pick(self, rows: np.ndarray) -> Rows:
         return JoinedRows(*(part.pick(rows) for part in self.parts))
 
+    def origin(self, row: int) -> int:
+        return self.parts[0].origin(row)
+
     def invalid(self, start: int, stop: int) -> Tensor:
         return torch.cat([part.invalid(start, stop) for part in self.parts], dim=1)
 
@@ -270,7 +256,7 @@ def as_rows(source: Array | Rows, name: str = "the similarities") -> Rows:
     return source if hasattr(source, "blocks") else MatrixRows(source, name)
 
 
-def unit_rows(rows: Tensor, name: str, first_row: int = 0) -> Tensor:
+def unit_rows(rows: Tensor, name: str, origin: Callable[[int], int] = lambda row: row) -> Tensor:
     """Return rows of length 1.
 
     Raises:
@@ -279,7 +265,7 @@ def unit_rows(rows: Tensor, name: str, first_row: int = 0) -> Tensor:
     norms = rows.norm(dim=1, keepdim=True)
     zero = (norms[:, 0] == 0).nonzero()[:, 0]
     if len(zero):
-        shown = ", ".join(str(first_row + int(i)) for i in zero[:5])
+        shown = ", ".join(str(origin(int(i))) for i in zero[:5])
         raise DataError(f"{name} has zero vectors (row {shown}), which have no cosine; remove them or use metric dot")
     return rows / norms
 
@@ -297,3 +283,11 @@ def _row_keys(rows: Tensor) -> np.ndarray:
     keys = (bits * weights).sum(axis=1)  # modulo 2**64
     mixed: np.ndarray = (keys ^ (keys >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
     return mixed
+
+
+def content_hash(array: Array) -> str:
+    """Return a hash of the float32 numbers of a matrix, whatever file and format they come from."""
+    digest, size = hashlib.sha256(), max(1, BLOCK_BYTES // (8 * array.shape[1]))
+    for start in range(0, array.shape[0], size):
+        digest.update(_row_keys(as_tensor(array[start : start + size])).tobytes())
+    return digest.hexdigest()

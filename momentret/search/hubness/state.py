@@ -1,6 +1,6 @@
 """A fitted normaliser on disk: a folder of `state.safetensors` and `manifest.json`; nothing is ever unpickled.
 
-manifest.json: {"format", "version", "library", "items", "gallery", "config", "facts", "terms": [weight, …]};
+manifest.json: {"format", "version", "library", "items", "gallery", "content", "config", "facts", "terms": [weight, …]};
 state.safetensors: bias.0, active.0, bias.1, active.1; for gc also ordered.
 """
 
@@ -34,9 +34,20 @@ def gallery_hash(ids: Sequence[str]) -> str:
 
 
 def save_normaliser(
-    normaliser: HubnessNormaliser, folder: Path, gallery_ids: Sequence[str] | None = None, overwrite: bool = False
+    normaliser: HubnessNormaliser,
+    folder: Path,
+    gallery_ids: Sequence[str] | None = None,
+    overwrite: bool = False,
+    content: str | None = None,
 ) -> None:
     """Write a fitted normaliser; the manifest comes last, so a folder without one does not load.
+
+    Args:
+        normaliser: what to keep.
+        folder: where.
+        gallery_ids: ids of the gallery it was fitted for, where known.
+        overwrite: replace another state.
+        content: what tells the gallery's embeddings from others, where known.
 
     Raises:
         ConfigError: it is not fitted, or its method keeps nothing (transductive).
@@ -58,6 +69,7 @@ def save_normaliser(
             "library": library_version(),
             "items": normaliser.items,
             "gallery": None if gallery_ids is None else gallery_hash(gallery_ids),
+            "content": content,
             "config": asdict(normaliser.config),
             "facts": asdict(normaliser.facts),
             "terms": [term.weight for term in normaliser.terms],
@@ -73,12 +85,15 @@ def _tensors(normaliser: HubnessNormaliser) -> dict[str, Tensor]:
     return tensors
 
 
-def load_normaliser(folder: Path, gallery_ids: Sequence[str] | None = None) -> HubnessNormaliser:
+def load_normaliser(
+    folder: Path, gallery_ids: Sequence[str] | None = None, content: str | None = None
+) -> HubnessNormaliser:
     """Read a fitted normaliser.
 
     Args:
         folder: where `save_normaliser` wrote.
         gallery_ids: ids of the gallery it will be applied to, compared with those it was fitted for, where known.
+        content: likewise.
 
     Raises:
         DataError: a file is missing or damaged, or of another version.
@@ -95,6 +110,8 @@ def load_normaliser(folder: Path, gallery_ids: Sequence[str] | None = None) -> H
     _check_manifest(manifest, folder)
     if gallery_ids is not None and manifest["gallery"] not in (None, gallery_hash(gallery_ids)):
         raise MismatchError(f"{folder} was fitted for another gallery (other ids or order); fit it for this one")
+    if content is not None and manifest.get("content") not in (None, content):
+        raise MismatchError(f"{folder} was fitted for other gallery embeddings, or another --metric; fit it for these")
     try:
         return _rebuild(manifest, tensors)
     except (KeyError, TypeError, ValueError, AssertionError) as error:

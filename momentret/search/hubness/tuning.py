@@ -87,6 +87,7 @@ def tune(
     method: str = "auto",
     gallery_bank: Array | Rows | None = None,
     progress: Progress = silent,
+    ties: str = "average",
 ) -> TuneResult:
     """Choose settings by R@1 on validation queries.
 
@@ -100,6 +101,7 @@ def tune(
         method: a key of `METHODS`, or ``auto``.
         gallery_bank: gallery bank × validation gallery.
         progress: wraps the loop over the grid.
+        ties: rank of a positive among items of its score, a name of `retrieval.TIES`.
     """
     if method != "auto" and method not in METHODS:
         HubnessConfig(method=method)  # raises with the nearest name
@@ -112,7 +114,7 @@ def tune(
         spread = 0.0 if not hub.terms else float(hub.bias().std(correction=0))
         for shrink in SHRINKS if hub.terms else (1.0,):
             hub.facts = replace(hub.facts, shrink=shrink)
-            found = ranks(hub.transform(rows), pairs)
+            found = ranks(hub.transform(rows), pairs, ties)
             metrics = retrieval_metrics(found)
             size = math.inf if config.method == "gc" else shrink * spread
             trials.append(Trial(replace(config, shrink=shrink), size, metrics["R1"], metrics["R5"], metrics["MnR"]))

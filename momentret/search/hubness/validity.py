@@ -5,7 +5,7 @@ In similarities -inf is a masked entry; in embeddings it is no number either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,28 +36,33 @@ def require_no_nan(block: Tensor, rows: Rows) -> None:
 def require_finite(embeddings: Tensor, name: str) -> None:
     """Refuse embeddings that are not all numbers; `DataError` says how many and where."""
     if not bool(embeddings.isfinite().all()):
-        raise _not_numbers([(0, ~embeddings.isfinite())], name)
+        raise _not_numbers([(0, ~embeddings.isfinite())], name, maskable=False)
 
 
-def invalid_error(rows: Rows) -> DataError:
-    """Read all rows and return what is wrong with them."""
-    return _not_numbers(_masks(rows, silent), rows.name)
+def invalid_error(rows: Rows, maskable: bool = True) -> DataError:
+    """Read all rows and return what is wrong with them; `maskable`: their entries may be masked."""
+    return _not_numbers(_masks(rows, silent), rows.name, rows.origin, maskable)
 
 
-def _not_numbers(masks: Iterable[tuple[int, Tensor]], name: str) -> DataError:
+def _not_numbers(
+    masks: Iterable[tuple[int, Tensor]],
+    name: str,
+    origin: Callable[[int], int] = lambda row: row,
+    maskable: bool = True,
+) -> DataError:
     count, first = 0, None
     for start, mask in masks:
         count += int(mask.sum())
         if first is None and bool(mask.any()):
             row, column = divmod(int(mask.flatten().int().argmax()), mask.shape[1])
-            first = (start + row, column)
+            first = (origin(start + row), column)
     if first is None:
         return DataError(f"{name} make products that are no numbers; scale the embeddings down, or use metric cosine")
-    hint = ", or leave such rows out with --nan drop-bank-rows" if "bank" in name else ""
-    return DataError(
-        f"{name} holds NaN or +inf (first at row {first[0]}, column {first[1]}; {count} in all); repair the model's "
-        f"output, write -inf where an entry is masked{hint}"
-    )
+    hints = ["repair the model's output"]
+    hints += ["write -inf where an entry is masked"] if maskable else []
+    hints += ["leave such rows out with --nan drop-bank-rows"] if "bank" in name else []
+    place = f"first at row {first[0]}, column {first[1]}"
+    return DataError(f"{name}: NaN or +inf ({place}; {count} in all); {', or '.join(hints)}")
 
 
 def valid_rows(rows: Rows, progress: Progress = silent) -> np.ndarray:

@@ -1,0 +1,77 @@
+"""What is done with banks before they are used: a sample of their rows, rows with holes left out, their products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from momentret.errors import ConfigError, DataError
+from momentret.progress import Progress, silent
+from momentret.search.hubness.rows import ProductRows, Rows
+from momentret.search.hubness.validity import valid_rows
+
+if TYPE_CHECKING:
+    from momentret.search.hubness.opening import Inputs
+
+__all__ = ["NAN", "Preparing", "prepare_banks"]
+
+NAN = ("error", "drop-bank-rows")
+PARALLEL = {"query_bank": ("query_bank", "cross_bank"), "gallery_bank": ("gallery_bank",)}  # of the same bank items
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """How banks are prepared, and where everything is computed."""
+
+    nan: str = "error"
+    """``drop-bank-rows`` leaves bank rows with NaN or +inf out; anywhere else they stay an error."""
+    sample: int | None = None
+    """Use so many rows of each bank, drawn at random; None: all."""
+    seed: int = 0
+    cross: bool = False
+    """Compare banks of embeddings with each other too (dbsn)."""
+    device: str = "cpu"
+    progress: Progress = silent
+
+    def __post_init__(self) -> None:
+        if self.nan not in NAN:
+            raise ConfigError(f"--nan is {self.nan!r}, expected {' or '.join(NAN)}")
+
+
+def prepare_banks(rows: dict[str, Rows], inputs: Inputs, preparing: Preparing) -> None:
+    """Replace the banks among `rows` by what is used of them; what was left out goes into the inputs' facts."""
+    for bank, names in PARALLEL.items():
+        parts = [rows[name] for name in names if name in rows]
+        if bank in rows:
+            kept = _kept(parts, inputs.facts[bank], inputs, preparing)
+            if len(kept) < rows[bank].shape[0]:
+                rows.update({name: rows[name].pick(kept) for name in names if name in rows})
+    query, gallery = rows.get("query_bank"), rows.get("gallery_bank")
+    if preparing.cross and isinstance(query, ProductRows) and isinstance(gallery, ProductRows):
+        right = gallery.left[:]
+        rows["cross_bank"] = ProductRows(
+            query.left, right, query.metric, "the cross bank", preparing.device, gallery.name
+        )
+
+
+def _kept(parts: Sequence[Rows], facts: dict[str, Any], inputs: Inputs, preparing: Preparing) -> np.ndarray:
+    """Return the positions of the rows that are used."""
+    size, name = parts[0].shape[0], parts[0].name
+    kept = np.arange(size)
+    if preparing.sample is not None and preparing.sample < size:
+        kept = np.sort(np.random.default_rng(preparing.seed).choice(size, preparing.sample, replace=False))
+        facts["sampled_rows"] = {"count": len(kept), "seed": preparing.seed}
+        parts = [part.pick(kept) for part in parts]
+    if preparing.nan == "error":
+        return kept
+    good = np.logical_and.reduce([valid_rows(part, preparing.progress) for part in parts])
+    dropped = kept[~good]
+    facts["dropped_rows"] = {"count": len(dropped), "first": int(dropped[0]) if len(dropped) else None}
+    if len(dropped) == len(kept):
+        raise DataError(f"{name}: all {len(kept)} rows hold NaN or +inf, so no bank is left; repair the model's output")
+    if len(dropped):
+        inputs.warn(f"{name}: {len(dropped)} of {len(kept)} rows hold NaN or +inf (first: row {dropped[0]}): left out")
+    return kept[good]
