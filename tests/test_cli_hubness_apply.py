@@ -188,3 +188,25 @@ def test_the_report_has_its_stable_keys(files: Path, capsys) -> None:
     assert report["scale"]["max_abs"] == pytest.approx(np.abs(S).max())
     page = (files / "out" / "report.md").read_text()
     assert "| N_10 skewness |" in page
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["is", "dis", "dualis", "dualdis", "nnn", "csls", "gc", "bank-sinkhorn", "sn"])
+def test_a_gpu_gives_what_the_cpu_gives(method: str, files: Path, capsys) -> None:
+    arguments = [files / "S.npy", "--query-bank", files / "P.npy", "--gallery-bank", files / "R.npy", "-m", method]
+    arguments += ["--allow-transductive", "--truth", "diag"]
+    for device in ("cpu", "cuda"):
+        assert momentret("hubness", "normalise", *arguments, "--device", device, "-o", files / device) == 0
+    found = [np.load(files / device / "normalised.npy") for device in ("cuda", "cpu")]
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_a_state_of_the_cpu_serves_a_gpu(files: Path, capsys) -> None:
+    banks = ["--query-bank", files / "P.npy", "--gallery-bank", files / "R.npy", "-m", "dualdis", "--rule", "product"]
+    assert momentret("hubness", "fit", *banks, "-o", files / "state") == 0
+    for device in ("cpu", "cuda"):
+        apply = ["apply", files / "state", files / "S.npy", "--device", device, "-o", files / device]
+        assert momentret("hubness", *apply) == 0
+    found = [np.load(files / device / "normalised.npy") for device in ("cuda", "cpu")]
+    np.testing.assert_allclose(*found, atol=1e-4)  # logarithms, of the order of ten

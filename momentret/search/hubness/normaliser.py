@@ -213,7 +213,7 @@ class HubnessNormaliser:
             assert beta is not None
             opened = gate[:, None]
             sign = sign * torch.where(opened, 1.0, block.sign())
-            size = size + torch.where(opened, beta * (block - term.bias.to(block.dtype)), block.abs().log())
+            size = size + torch.where(opened, beta * (block - term.bias.to(block)), block.abs().log())
         floor = torch.where(size.isneginf(), torch.inf, size).amin(1, keepdim=True)
         floor = torch.where(floor.isfinite(), floor, 0.0)
         return torch.where(sign == 0, 0.0, sign * (1.0 + (size - floor).clamp(min=0)))
