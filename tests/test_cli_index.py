@@ -111,10 +111,31 @@ def test_what_cannot_be_done_is_one_line(
     assert not (made / "new").exists()
 
 
-def test_an_index_of_nothing_but_quarantine_is_status_1(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.mp4").write_text("no film")
-    assert add(tmp_path / "index", tmp_path / "in") == 1
+def test_nothing_but_bad_files_make_no_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "in" / "a.mp4"
+    bad.parent.mkdir()
+    bad.write_text("no film")
+    for _ in range(2):  # the second time as the first: nothing is remembered
+        assert add(tmp_path / "index", bad.parent) == 1
+        error = capsys.readouterr().err
+        assert "a.mp4' cannot be read as a video" in error
+        assert "index' was not made" in error
+        assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    film(bad, [("red", 1.0)])
+    assert add(tmp_path / "index", bad.parent) == 0
+
+
+def test_a_run_that_fails_leaves_no_new_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert add(tmp_path / "index", tmp_path / "nowhere") == 1
+    assert "nowhere' does not exist" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_that_was_there_stays_though_it_is_empty(index: Path, tmp_path: Path) -> None:
+    assert momentret("index", "remove", index, tmp_path / "in") == 0
+    (tmp_path / "bad.mp4").write_text("no film")
+    assert add(index, tmp_path / "bad.mp4") == 1
+    assert momentret("index", "stats", index) == 0
 
 
 def test_damage_is_named(index: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,7 +67,8 @@ def add(
     """Put videos into an index, which is made if it is not there; only new and changed files are looked at.
 
     Every finished video is safely in at once: run it again after an interruption and it goes on. A video that cannot be
-    decoded goes into quarantine with the reason, the others go on. Exit 1 if the index ends up empty.
+    decoded goes into quarantine with the reason, the others go on. Exit 1 if the index ends up empty; a new one is not
+    made then.
     """
     settings = {"clip_length": clip_length, "fps": fps, "keyframes": keyframes, "decoder": decoder}
     limits, machine = (time_limit, memory_limit), (workers, threads, device, precision)
@@ -106,7 +108,7 @@ def _bring_up_to_date(
 ) -> int:
     """Do what `add` and `update` do; `settings` None: the index has to be there."""
     from momentret.search.index import CorpusIndex
-    from momentret.search.indexing import holds_index, open_index, plan_update
+    from momentret.search.indexing import holds_index, open_index, plan_update, taken_back_if_empty
     from momentret.search.recipe import Recipe
     from momentret.video import Limits
 
@@ -116,6 +118,7 @@ def _bring_up_to_date(
         "device": choose_device(device, threads or max(CORES - workers, 1)),
         "precision": precision,
     }
+    new = not folder.exists()
     if settings is None or holds_index(folder):
         index = CorpusIndex.open(folder, "rw")
         recipe = Recipe.of(index)
@@ -125,7 +128,7 @@ def _bring_up_to_date(
         model, config = _begin(encoder, settings, options)
         index = open_index(folder, model, config)
     began = time.monotonic()
-    with index:
+    with index, taken_back_if_empty(index) if new else nullcontext():
         plan = plan_update(index, videos, remove_missing=remove, retry=retry, progress=progress_bar)
         with watching(plan.videos) as (tick, watch):
             outcomes = [tick(outcome) for outcome in plan.run(model, workers=workers, limits=limit, watch=watch)]
@@ -136,6 +139,8 @@ def _bring_up_to_date(
     speed = round(length / (time.monotonic() - began), 2) if outcomes else None
     facts = {"videos": stats.videos, "clips": stats.clips, "seconds_of_video": round(stats.duration, 3)}
     _report(folder, plan.summary, {**facts, "realtime_factor": speed}, as_json)
+    if new and not stats.videos:
+        typer.echo(f"no video could be added, so {str(folder)!r} was not made", err=True)
     return 0 if stats.videos else 1
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -33,7 +34,7 @@ from momentret.search.quarantine import Quarantine, Quarantined
 from momentret.search.recipe import Recipe
 from momentret.video import Limits
 
-__all__ = ["Summary", "Update", "content_hash", "open_index", "plan_update", "remove_videos"]
+__all__ = ["Summary", "Update", "content_hash", "open_index", "plan_update", "remove_videos", "taken_back_if_empty"]
 
 _CHUNK = 1 << 20
 _WHOLE = 256 << 20  # bytes; of larger files only pieces are read, so that a sparse terabyte costs no more
@@ -59,6 +60,16 @@ def open_index(folder: Path, encoder: Encoder, config: ExtractConfig) -> CorpusI
         index.close()
         raise
     return index
+
+
+@contextmanager
+def taken_back_if_empty(index: CorpusIndex) -> Iterator[None]:
+    """Delete an index if it has no video when the block ends, in whatever way; for one whose folder is new."""
+    try:
+        yield
+    finally:
+        if not len(index):
+            index.delete()
 
 
 def holds_index(folder: Path) -> bool:

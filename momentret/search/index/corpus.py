@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +102,16 @@ class CorpusIndex:
     def close(self) -> None:
         """Close the files and let others write; everything acknowledged is on disk already."""
         self._store.close()
+
+    def delete(self) -> None:
+        """Close the index and delete its folder with all that is in it."""
+        folder = self.folder
+        gone = folder.with_name(f".{folder.name}.{os.getpid()}.deleted")
+        if os.name != "posix":
+            self.close()  # elsewhere a folder with open files cannot be renamed
+        folder.rename(gone)  # while it is locked, so that nobody begins in what is going
+        self.close()
+        shutil.rmtree(gone)
 
     def __len__(self) -> int:
         return len(self._store.place)
