@@ -1,8 +1,7 @@
-"""Small films of plain colours, which the fake encoder can tell apart, and files that are none."""
+"""Small films of plain colours, which the fake encoder can tell apart."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,22 +31,3 @@ def films(folder: Path, count: int) -> Path:
     for i in range(count):
         film(folder / f"film {i}.mp4", [(names[i % len(names)], 1.0), (names[(i + 3) % len(names)], 1.0 + i % 3)])
     return folder
-
-
-def hostile(folder: Path, good: Path) -> list[str]:
-    """Fill a folder with what people's folders hold; returns the names of those that are whole videos."""
-    content = good.read_bytes()
-    whole = ["wrong ending.txt", "-dash.mp4", "two\nlines.mp4", "ünï.mkv", "spaces  .MP4", "no_ending"]
-    for name in whole:
-        (folder / name).write_bytes(content)
-    (folder / os.fsdecode(b"\xff\xfe.mp4")).write_bytes(content)
-    for cut in range(0, len(content) // 2, len(content) // 30):
-        (folder / f"cut at {cut}.mp4").write_bytes(content[:cut])
-    (folder / "text.mp4").write_text("not a film\n" * 50)
-    (folder / "list.avi").write_text("#EXTM3U\n#EXTINF:10,\nhttp://localhost:1/a.ts\n")
-    (folder / "notes.txt").write_text("to do")
-    (folder / "loop.mp4").symlink_to(folder / "loop.mp4")
-    (folder / "up").symlink_to(folder, target_is_directory=True)
-    (folder / "folder.mp4").mkdir()
-    os.mkfifo(folder / "pipe.mp4")
-    return whole

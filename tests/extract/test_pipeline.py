@@ -20,7 +20,7 @@ from momentret.features import FeatureConfig, FeatureStore, open_store
 from momentret.video import Limits, Sampling, sample_frames
 
 from ..helpers import wait_for
-from .films import film, films, hostile
+from .films import film, films
 
 CONFIG = ExtractConfig(clip_length=0.5)
 
@@ -142,20 +142,6 @@ def test_a_fault_of_the_encoder_ends_the_run(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path / "partial", CONFIG, Broken().fingerprint)
     with pytest.raises(RuntimeError, match="out of memory"):
         list(extract(find_videos([tmp_path / "in"]), Broken(), CONFIG, ledger, workers=2))
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
-def test_a_hostile_folder_costs_no_good_video(tmp_path: Path) -> None:
-    folder = tmp_path / "in"
-    good = film(folder / "good.mp4", [("red", 1.0), ("blue", 1.0)])
-    whole = hostile(folder, good)
-    outcomes = run(folder, tmp_path / "store", workers=2)
-    fine = [outcome for outcome in outcomes if outcome.error is None and outcome.clips == 4]
-    assert len(fine) == len(whole) + 2  # the good one, and the one whose name is no text
-    bad = [outcome for outcome in outcomes if outcome.error is not None]
-    assert len(bad) >= 15
-    assert all(outcome.error and "\n" not in outcome.error for outcome in bad)
-    assert len(store(tmp_path / "store").read_video("good")[0]) == 4
 
 
 def test_nothing_but_quarantine_is_an_error(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from momentret.extract import ExtractConfig
 from momentret.search.index import CorpusIndex, IndexSettings
 from momentret.search.indexing import Summary, content_hash, open_index, plan_update, remove_videos
 
-from ..extract.films import film, films, hostile
+from ..extract.films import film, films
 from .corpus import contents
 
 CONFIG = ExtractConfig(clip_length=0.5)
@@ -103,22 +103,6 @@ def test_an_emptied_folder_empties_no_index(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no videos in"):
         bring(tmp_path / "index", folder, remove=True)
     assert len(opened_videos(tmp_path / "index")) == 1
-
-
-def test_what_people_keep_in_folders_is_indexed_or_in_quarantine(tmp_path: Path) -> None:
-    good = film(tmp_path / "good.mp4", [("red", 1.0), ("blue", 1.0)])
-    folder = tmp_path / "in"
-    folder.mkdir()
-    whole = hostile(folder, good)
-    first = bring(tmp_path / "index", folder)
-    paths = {Path(video.path).name for video in opened_videos(tmp_path / "index")}
-    assert paths >= {name for name in whole if name not in ("wrong ending.txt", "no_ending")}
-    assert os.fsdecode(b"\xff\xfe.mp4") in paths
-    reasons = {Path(row.path).name: row.error for row in first.quarantined}
-    assert "not a regular file" in reasons["pipe.mp4"]
-    assert "text.mp4" in reasons
-    again = bring(tmp_path / "index", folder)
-    assert (again.added, len(again.quarantined), again.unchanged) == ((), len(reasons), len(first.added))
 
 
 def test_a_file_in_quarantine_is_tried_again_when_it_changes_or_on_request(tmp_path: Path) -> None:
