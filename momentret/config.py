@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from momentret.errors import ConfigError
+from momentret.words import count_of
 
 __all__ = ["find_device", "nearest"]
 
@@ -28,7 +29,9 @@ def find_device(name: str) -> str:
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {name!r} is not there: torch sees no GPU; use 'auto' or 'cpu'")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {name!r} is not there: torch sees {torch.cuda.device_count()} GPUs, counted from 0")
+        raise ConfigError(
+            f"device {name!r} is not there: torch sees {count_of(torch.cuda.device_count(), 'GPU')}, counted from 0"
+        )
     return name
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from momentret.errors import AnnotationError, PredictionError
 from momentret.files import json_rows, write_jsonl
+from momentret.words import count_of
 
 __all__ = ["Annotation", "Moment", "Prediction", "QueryId", "Window", "read_predictions", "write_predictions"]
 
@@ -57,8 +58,8 @@ class Annotation:
                 )
         if self.saliency is not None and len(self.saliency) != len(self.relevant_clips or ()):
             raise AnnotationError(
-                f"query {self.query_id!r}: {len(self.saliency)} saliency entries for "
-                f"{len(self.relevant_clips or ())} relevant clips; they must be as many"
+                f"query {self.query_id!r}: {count_of(len(self.saliency), 'saliency entry')} for "
+                f"{count_of(len(self.relevant_clips or ()), 'relevant clip')}; they must be as many"
             )
 
 

@@ -18,7 +18,7 @@ def row(qid: int, **changes: Any) -> dict[str, Any]:
 def test_a_clean_file_gives_one_line_and_status_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_lines(tmp_path / "val.jsonl", [row(1), row(2, vid="v1")])
     assert momentret("data", "check", path) == 0
-    expected = "val.jsonl, read as qvhighlights: ok: 2 queries, 1 videos, 2 windows, videos of 20 to 20 s\n"
+    expected = "val.jsonl, read as qvhighlights: ok: 2 queries, 1 video, 2 windows, videos of 20 to 20 s\n"
     assert capsys.readouterr().out == expected
 
 
@@ -30,7 +30,7 @@ def test_every_error_is_printed_with_its_line_and_fails(tmp_path: Path, capsys: 
         "error: line 3: 'qid' 1 was used before, at line 1; a query id may occur once",
         "error: line 4: window [4.0, 0.0] s does not end after its start",
         "error: line 4: 'query' is '', expected a text that is not blank",
-        "val.jsonl, read as qvhighlights: 4 errors; without them: 1 queries, 1 videos, 1 windows, videos of 20 to 20 s",
+        "val.jsonl, read as qvhighlights: 4 errors; the rest: 1 query, 1 video, 1 window, videos of 20 to 20 s",
     ]
 
 
@@ -62,7 +62,7 @@ def test_repairs_of_the_release_are_counted_and_do_not_fail(tmp_path: Path, caps
     first, second, last = capsys.readouterr().out.splitlines()
     assert first.startswith("note: window cut to the end of its video (1): line 1, video 'AAAAA': ")
     assert second.startswith("dropped: window ends before it starts (1): line 2, video 'AAAAA': ")
-    assert last.startswith("train.txt, read as charades_sta: ok: 1 queries, ")
+    assert last.startswith("train.txt, read as charades_sta: ok: 1 query, ")
 
 
 def test_a_file_that_nothing_tells_is_read_strictly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +80,7 @@ def test_features_are_checked_too(tmp_path: Path, capsys: pytest.CaptureFixture[
     arguments = ["data", "check", path, "--features", tmp_path, "--video", "clip", "--text", "none"]
     assert momentret(*arguments) == 1
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("error: 1 features are missing: ")
+    assert out[0].startswith("error: 1 feature missing: ")
     assert out[1].startswith("error: line 1: 'clip' features of video 'v1' have 20 rows, expected 10: ")
     np.savez(tmp_path / "clip_features" / "v1.npz", features=np.ones((10, 4), np.float32))
     np.savez(tmp_path / "clip_features" / "v2.npz", features=np.ones((11, 4), np.float32))

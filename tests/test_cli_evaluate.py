@@ -55,9 +55,9 @@ def test_the_table_shows_the_blind_baseline_and_the_warnings(
     answers = write_lines(tmp_path / "preds.jsonl", [make_answer(1, [[0, 20, 0.9], [0, 20, 0.8]])])
     assert momentret("evaluate", answers, truth) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "qvhighlights: 1 queries, strict scoring"
+    assert lines[0] == "qvhighlights: 1 query, strict scoring"
     assert any("MR-full-R1@0.5" in line and line.count("100.00") == 2 for line in lines)
-    assert lines[-1].startswith("warning: repeated_windows, 1 queries: a window comes again")
+    assert lines[-1].startswith("warning: repeated_windows, 1 query: a window comes again")
 
 
 def test_the_baseline_can_be_fitted_on_other_annotations(files: Files, tmp_path: Path) -> None:

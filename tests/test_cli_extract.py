@@ -42,7 +42,7 @@ def test_a_folder_becomes_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_the_summary_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     film(tmp_path / "in" / "a.mp4", [("red", 2.0)])
     assert extract(tmp_path / "in", tmp_path / "store") == 0
-    assert "store: 1 videos, 4 clips, 0 in quarantine; 1 extracted now at" in capsys.readouterr().out
+    assert "store: 1 video, 4 clips, 0 in quarantine; 1 extracted now at" in capsys.readouterr().out
 
 
 def test_shards_and_a_last_run_make_the_same_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,4 +107,4 @@ def test_nothing_but_quarantine_is_status_1(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.mp4").write_text("no film")
     assert extract(tmp_path / "in", tmp_path / "store") == 1
-    assert "none of the 1 videos could be used" in capsys.readouterr().err
+    assert "no video of 1 could be used" in capsys.readouterr().err

@@ -106,7 +106,7 @@ def test_ids_that_come_twice_are_refused(files: Path, capsys) -> None:
     (files / "long.csv").write_text("query_id,gallery_id,score\na,x,1\na,y,0\na,x,2\n")
     assert "row id 'a' comes twice" in failure(capsys, "report", files / "rows.csv")
     assert "column id 'x' comes twice" in failure(capsys, "report", files / "columns.csv")
-    assert "1 pairs come twice (first: a, x)" in failure(capsys, "report", files / "long.csv")
+    assert "1 pair given twice (first: a, x)" in failure(capsys, "report", files / "long.csv")
 
 
 def test_a_bank_that_shares_ids_with_the_test_is_refused(files: Path, capsys) -> None:
@@ -114,7 +114,7 @@ def test_a_bank_that_shares_ids_with_the_test_is_refused(files: Path, capsys) ->
     named([f"q{i}" for i in range(50)], columns).to_csv(files / "s.csv", index=False)
     named([f"q{i}" for i in range(49, 369)], columns, P).to_csv(files / "p.csv", index=False)
     arguments = ["normalise", files / "s.csv", "--query-bank", files / "p.csv", "-o", files / "out"]
-    assert "holds 1 ids of the test set (first: 'q49')" in failure(capsys, *arguments)
+    assert "holds 1 id of the test set (first: 'q49')" in failure(capsys, *arguments)
     assert momentret("hubness", *arguments, "--allow-overlap") == 0
 
 
@@ -122,7 +122,7 @@ def test_a_bank_that_shares_ids_with_the_test_is_refused(files: Path, capsys) ->
     ("lines", "word"),
     [
         ("q0,v0\nq1,nobody\n", "gallery_id 'nobody' is unknown"),
-        ("q0,v0\n", "1 queries have no positive"),
+        ("q0,v0\n", "1 query without a positive"),
         ("q0\n", "gallery_id '' is unknown"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from momentret.cli.console import amount_bar, one_line, print_json
+from momentret.words import count_of
 
 if TYPE_CHECKING:
     from momentret.video import CutReport, IsolatedCutter
@@ -90,7 +91,7 @@ def _jobs_of_video(path: Path, windows: Sequence[str], output: Path) -> list[_Jo
     if output.suffix.lower() not in FORMATS or output.is_dir():
         return [_Job(path, *span, output / _name(path, *span)) for span in spans]
     if len(spans) > 1:
-        raise ConfigError(f"{str(output)!r} is one file for {len(spans)} windows; give a folder")
+        raise ConfigError(f"{str(output)!r} is one file for {count_of(len(spans), 'window')}; give a folder")
     return [_Job(path, *spans[0], output, named=True)]
 
 

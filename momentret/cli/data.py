@@ -9,6 +9,7 @@ import typer
 
 from momentret.cli.features import AsJson, ClipLength, LayoutName, Text, Video
 from momentret.cli.simulate import simulate
+from momentret.words import count_of
 
 if TYPE_CHECKING:
     from momentret.datasets.check import Check
@@ -62,8 +63,9 @@ def _print(found: Check, path: Path) -> None:
         typer.echo(f"error: {finding}")
     for rule, findings in group_findings(found.findings).items():
         typer.echo(f"{findings[0].level}: {rule} ({len(findings)}): {first_few(findings)}")
-    counts = f"{found.queries:,} queries, {found.videos:,} videos, {found.windows:,} windows"
-    state = "ok" if found.ok else f"{len(errors):,} errors; without them"
+    numbers = {"query": found.queries, "video": found.videos, "window": found.windows}
+    counts = ", ".join(count_of(number, noun) for noun, number in numbers.items())
+    state = "ok" if found.ok else f"{count_of(len(errors), 'error')}; the rest"
     typer.echo(
         f"{path.name}, read as {found.dataset}: {state}: {counts}, videos of {found.seconds[0]:g} to "
         f"{found.seconds[1]:g} s"

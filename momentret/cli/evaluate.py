@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from momentret.cli.console import print_json, print_table, progress_bar
+from momentret.words import count_of
 
 if TYPE_CHECKING:
     from momentret.metrics import Evaluation, GroundTruth
@@ -92,7 +93,9 @@ def evaluate(
     if as_json:
         print_json(record)
     else:
-        typer.echo(f"{dataset}: {len(truth.annotations):,} queries, {'legacy' if legacy else 'strict'} scoring")
+        typer.echo(
+            f"{dataset}: {count_of(len(truth.annotations), 'query')}, {'legacy' if legacy else 'strict'} scoring"
+        )
         _print_table(record, baseline or {})
     stream = sys.stderr if as_json else sys.stdout
     _report_warnings(ours, legacy, "", stream)
@@ -159,4 +162,4 @@ def _report_warnings(evaluation: Evaluation, legacy: bool, whose: str, stream: T
 
     for name, count in evaluation.warnings.items():
         treatment = f"{WARNINGS[name].split(':')[0]}: scored as the official script does" if legacy else WARNINGS[name]
-        stream.write(f"warning{whose}: {name}, {count:,} queries: {treatment}\n")
+        stream.write(f"warning{whose}: {name}, {count_of(count, 'query')}: {treatment}\n")

@@ -21,6 +21,7 @@ from momentret.cli.extraction import (
     choose_device,
     watching,
 )
+from momentret.words import count_of
 
 if TYPE_CHECKING:
     from momentret.extract import Job, Outcome
@@ -111,7 +112,7 @@ def _share_out(job: Job, videos: int, processes: int | None, ray: str | None) ->
     with amount_bar("extract", videos) as show:
 
         def advance(finished: int) -> None:
-            show(finished, f"{finished}/{videos} files")
+            show(finished, f"{finished}/{count_of(videos, 'file')}")
 
         if ray is None:
             from momentret.extract import run_in_processes
@@ -144,7 +145,7 @@ def _report(outcomes: Sequence[Outcome], done: Sequence[Outcome], seconds: float
         print_json({**summary, "outcomes": [asdict(outcome) for outcome in outcomes]})
     else:
         typer.echo(
-            f"{where}: {summary['videos']} videos, {summary['clips']} clips, {summary['quarantined']} in quarantine; "
-            f"{len(done)} extracted now"
+            f"{where}: {count_of(len(good), 'video')}, {count_of(summary['clips'], 'clip')}, "
+            f"{summary['quarantined']} in quarantine; {len(done)} extracted now"
             + (f" at {summary['realtime_factor']:g} times the speed of playing" if done else "")
         )

@@ -13,6 +13,7 @@ import typer
 
 from momentret.cli.console import amount_bar
 from momentret.config import find_device
+from momentret.words import count_of
 
 if TYPE_CHECKING:
     from momentret.extract import Outcome, Video
@@ -60,7 +61,8 @@ def watching(videos: Sequence[Video]) -> Iterator[tuple[Any, Watch]]:
         def move() -> None:
             speed = sum(seconds.values()) / max(time.monotonic() - began, 1e-3)
             show(
-                sum(shares[name] * sizes[name] for name in shares), f"{len(finished)}/{len(videos)} files, {speed:.1f}x"
+                sum(shares[name] * sizes[name] for name in shares),
+                f"{len(finished)}/{count_of(len(videos), 'file')}, {speed:.1f}x",
             )
 
         def watch(video: Video, position: float, declared: float | None) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from momentret.words import count_of
+
 if TYPE_CHECKING:
     from momentret.features import FeatureStore
 
@@ -69,8 +71,8 @@ def check(
     else:
         for problem in problems:
             typer.echo(problem)
-        items = ", ".join(f"{count} items in {name}" for name, count in counts.items())
-        typer.echo(f"{items}: {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
+        items = ", ".join(f"{count_of(count, 'item')} in {name}" for name, count in counts.items())
+        typer.echo(f"{items}: {count_of(len(problems), 'problem') if problems else 'no problems'}")
     return 1 if problems else 0
 
 

@@ -22,6 +22,7 @@ from momentret.cli.extraction import (
     choose_device,
     watching,
 )
+from momentret.words import count_of
 
 if TYPE_CHECKING:
     from momentret.encoders import Encoder
@@ -171,7 +172,7 @@ def _report(folder: Path, summary: Summary, facts: dict[str, Any], as_json: bool
         "in quarantine": len(summary.quarantined),
     }
     said = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what in ("added", "unchanged"))
-    typer.echo(f"{folder}: {said}; {facts['videos']} videos, {facts['clips']} clips")
+    typer.echo(f"{folder}: {said}; {count_of(facts['videos'], 'video')}, {count_of(facts['clips'], 'clip')}")
     if summary.missing:
         typer.echo("missing files stay in the index; momentret index update takes them out", err=True)
 
@@ -193,7 +194,7 @@ def remove(
     if as_json:
         print_json({"index": str(index), "removed": removed, "videos": left})
     else:
-        typer.echo(f"{index}: {len(removed)} removed; {left} videos")
+        typer.echo(f"{index}: {len(removed)} removed; {count_of(left, 'video')} left")
 
 
 @app.command()
@@ -207,7 +208,7 @@ def verify(index: Index, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"index": str(index), "sound": True, "videos": stats.videos, "clips": stats.clips})
     else:
-        typer.echo(f"{index}: {stats.videos} videos, {stats.clips} clips, all sound")
+        typer.echo(f"{index}: {count_of(stats.videos, 'video')}, {count_of(stats.clips, 'clip')}, all sound")
 
 
 @app.command()
@@ -222,7 +223,8 @@ def compact(index: Index, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"index": str(index), "freed_videos": freed, "segments": stats.segments, "videos": stats.videos})
     else:
-        typer.echo(f"{index}: {stats.videos} videos in {stats.segments} segments; room of {freed} removed ones freed")
+        held = f"{count_of(stats.videos, 'video')} in {count_of(stats.segments, 'segment')}"
+        typer.echo(f"{index}: {held}; room of {count_of(freed, 'removed video')} freed")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from momentret.cli.console import print_json, progress_bar
+from momentret.words import count_of
 
 __all__ = ["export"]
 
@@ -49,4 +50,4 @@ def export(
         return
     counts = {"added": copied.added, "replaced": copied.replaced, "unchanged": copied.unchanged, "other": copied.other}
     said = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what in ("added", "unchanged"))
-    typer.echo(f"{qdrant}, collection {name}: {said}; {videos} videos")
+    typer.echo(f"{qdrant}, collection {name}: {said}; {count_of(videos, 'video')}")

@@ -9,6 +9,7 @@ import typer
 
 from momentret.cli.console import progress_bar
 from momentret.cli.features import LayoutName
+from momentret.words import count_of
 
 __all__ = ["predict"]
 
@@ -54,4 +55,4 @@ def predict(
     )
     queries = read_annotations(annotations, dataset or predictor.dataset, durations or ())
     write_predictions(output, predictor.predict(queries, store, progress_bar))
-    typer.echo(f"{len(queries)} predictions -> {output}", err=True)
+    typer.echo(f"{count_of(len(queries), 'prediction')} -> {output}", err=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from momentret.cli.console import one_line, print_json, progress_bar
+from momentret.words import count_of
 
 if TYPE_CHECKING:
     from momentret.report import Pictures
@@ -58,7 +59,6 @@ def report(
 
 
 def _tell(output: Path, sheet: Path | None, queries: int, moments: int, pictures: Pictures, as_json: bool) -> None:
-    from momentret.report.view import count_of
 
     for problem in pictures.problems.values():
         typer.echo(f"no pictures: {one_line(problem)}", err=True)

@@ -17,6 +17,7 @@ from momentret.datasets.info import DatasetInfo
 from momentret.datasets.reading import Finding, Reading
 from momentret.errors import AnnotationError, ConfigError
 from momentret.records import Annotation
+from momentret.words import count_of
 
 __all__ = ["DATASETS", "DatasetInfo", "detect_dataset", "examine", "first_few", "group_findings", "read_annotations"]
 
@@ -49,7 +50,7 @@ def read_annotations(
         raise AnnotationError(f"{path}, {reading.errors[0]}{more}")
     for rule, findings in group_findings(reading.findings).items():
         level = _LOG_LEVELS[findings[0].level]
-        _LOG.log(level, "%s: %s in %d rows: %s", path, rule, len(findings), first_few(findings))
+        _LOG.log(level, "%s: %s in %s: %s", path, rule, count_of(len(findings), "row"), first_few(findings))
     return reading.annotations
 
 

@@ -13,6 +13,7 @@ from momentret.errors import FeatureError
 from momentret.features import FeatureStore, SourceManifest
 from momentret.progress import Progress, silent
 from momentret.records import Annotation
+from momentret.words import count_of
 
 __all__ = ["Check", "check_annotations"]
 
@@ -94,7 +95,9 @@ def _check_features(reading: Reading, store: FeatureStore, progress: Progress) -
     missing = store.missing(list(videos), [str(a.query_id) for a, _ in rows] if store.manifest.text else [])
     if missing:
         names = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        reading.error("", f"{len(missing)} features are missing: {names}; extract them, or check root and layout")
+        reading.error(
+            "", f"{count_of(len(missing), 'feature')} missing: {names}; extract them, or check root and layout"
+        )
     for source in store.manifest.video:
         if source.clip_length is None and rows and rows[0][0].clip_labels is None:
             message = f"clip length of {source.family!r} features is unknown: their number was not compared"
@@ -134,7 +137,8 @@ def _compare_length(annotation: Annotation, source: SourceManifest, length: int)
     apart = abs(length - expected)
     if apart <= CLIPS_APART:
         return "", ""
-    message = f"{source.family!r} features of video {annotation.video_id!r} have {length} rows, expected {expected:.0f}"
+    features = f"{source.family!r} features of video {annotation.video_id!r}"
+    message = f"{features} have {count_of(length, 'row')}, expected {expected:.0f}"
     return "error" if apart > SHARE_APART * expected else "warning", f"{message}: {reason}"
 
 

@@ -7,6 +7,7 @@ from hashlib import blake2b
 
 from momentret.errors import AnnotationError
 from momentret.records import Annotation
+from momentret.words import count_of
 
 __all__ = ["hold_out"]
 
@@ -32,7 +33,7 @@ def hold_out(
     if not (train and held_out):
         videos = len({annotation.video_id for annotation in annotations})
         raise AnnotationError(
-            f"holding out {share:.0%} of {videos} videos leaves a part empty; use another share or seed"
+            f"holding out {share:.0%} of {count_of(videos, 'video')} leaves a part empty; use another share or seed"
         )
     return train, held_out
 

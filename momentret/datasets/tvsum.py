@@ -8,6 +8,7 @@ from __future__ import annotations
 from momentret.datasets.info import DatasetInfo
 from momentret.datasets.reading import Reading, Row
 from momentret.records import Annotation
+from momentret.words import count_of
 
 __all__ = ["INFO"]
 
@@ -39,7 +40,7 @@ def _seconds(row: Row, clips: int) -> float:
         row.note("note", "duration counted clips, now in seconds", message)
         return CLIP_LENGTH * clips
     if abs(duration - CLIP_LENGTH * clips) > 2 * CLIP_LENGTH:
-        row.error(f"{clips} labels of {CLIP_LENGTH:g} s do not fit a {duration} s video")
+        row.error(f"{count_of(clips, 'label')} of {CLIP_LENGTH:g} s cannot fit a {duration} s video")
     return duration
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from momentret.datasets.info import DatasetInfo
 from momentret.datasets.reading import MAX_OVERHANG, Reading, Row
 from momentret.records import Annotation
+from momentret.words import count_of
 
 __all__ = ["INFO"]
 
@@ -44,7 +45,7 @@ def _check_clips(row: Row, labels: int, duration: float) -> None:
     if row.wrong:
         return
     if len(clips) != labels:
-        row.error(f"{len(clips)} entries in 'clip' for {labels} labels")
+        row.error(f"{count_of(len(clips), 'entry')} in 'clip' for {count_of(labels, 'label')}")
     for start, end in clips:
         if not 0 <= start < end <= (duration + MAX_OVERHANG) * rate:
             row.error(f"clip [{start:g}, {end:g}] is empty or outside the {duration * rate:.0f} frames of the video")

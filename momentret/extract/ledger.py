@@ -26,6 +26,7 @@ from momentret.extract.videos import Video, shown_path
 from momentret.features import SourceManifest, staged_folder, write_family
 from momentret.files import atomic_write, write_json, write_jsonl
 from momentret.video import DecodeReport
+from momentret.words import count_of
 
 __all__ = ["Keeper", "Ledger", "Outcome", "pack", "partial_folder"]
 
@@ -180,10 +181,10 @@ def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bo
     """
     outcomes = [outcome for video in videos if (outcome := ledger.outcome(video)) is not None]
     if len(outcomes) < len(videos):
-        raise DataError(f"{len(videos) - len(outcomes)} of {len(videos)} videos are still to do; extract them first")
+        raise DataError(f"{len(videos) - len(outcomes)} of {count_of(len(videos), 'video')} still to do; extract first")
     good = [outcome.video_id for outcome in outcomes if outcome.error is None]
     if not good:
-        raise DataError(f"none of the {len(videos)} videos could be used; the first: {outcomes[0].error}")
+        raise DataError(f"no video of {len(videos):,} could be used; the first: {outcomes[0].error}")
 
     def items() -> Iterator[tuple[str, np.ndarray]]:
         return ((video_id, ledger.rows(video_id)) for video_id in good)

@@ -14,6 +14,7 @@ from momentret.features.packed import PackedSource, staged_folder, write_family
 from momentret.features.sources import FeatureSource
 from momentret.features.store import FeatureStore
 from momentret.progress import Progress, silent
+from momentret.words import count_of
 
 __all__ = ["check_store", "pack_store", "summarise_store"]
 
@@ -60,7 +61,9 @@ def _kept(source: FeatureSource, ids: Collection[str] | None) -> list[str]:
 
 def _require_known(unknown: set[str]) -> None:
     if unknown:
-        raise FeatureError(f"{len(unknown)} ids are in no family: {_first_five(sorted(unknown))}; correct the list")
+        raise FeatureError(
+            f"{count_of(len(unknown), 'id')} in no family: {_first_five(sorted(unknown))}; correct the list"
+        )
 
 
 def _first_five(ids: list[str]) -> str:
@@ -107,14 +110,14 @@ def _absent(video: dict[str, dict[str, int]]) -> Iterator[str]:
     for name, lengths in video.items():
         absent = sorted(every - set(lengths))
         if absent:
-            yield f"{name}: {len(absent)} of {len(every)} videos are missing: {_first_five(absent)}"
+            yield f"{name}: {len(absent)} of {count_of(len(every), 'video')} missing: {_first_five(absent)}"
 
 
 def _uneven(video: dict[str, dict[str, int]]) -> Iterator[str]:
     for item in sorted(set().union(*video.values())):
         lengths = {name: found[item] for name, found in video.items() if found.get(item)}
         if lengths and max(lengths.values()) - min(lengths.values()) > SPARE_ROWS:
-            shown = ", ".join(f"{count} rows in {name}" for name, count in lengths.items())
+            shown = ", ".join(f"{count_of(count, 'row')} in {name}" for name, count in lengths.items())
             yield f"video {item!r} has {shown}: more than {SPARE_ROWS} apart means different clip lengths"
 
 

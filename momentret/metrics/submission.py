@@ -16,6 +16,7 @@ import numpy as np
 
 from momentret.errors import PredictionError
 from momentret.metrics.truth import GroundTruth
+from momentret.words import count_of
 
 __all__ = ["MAX_WINDOWS", "WARNINGS", "Submission", "check_submission"]
 
@@ -96,9 +97,7 @@ class _Findings:
         count = len(self.problems)
         shown = [text for _, text in sorted(self.problems, key=lambda problem: problem[0])[:SHOWN]]
         more = [f"and {count - SHOWN} more"] if count > SHOWN else []
-        raise PredictionError(
-            f"{source}: {count} problem{'s' * (count > 1)}, nothing scored: {'; '.join(shown + more)}"
-        )
+        raise PredictionError(f"{source}: {count_of(count, 'problem')}, nothing scored: {'; '.join(shown + more)}")
 
 
 def check_submission(
@@ -306,6 +305,9 @@ class _Columns:
         fewest, most = self.rules.saliency_slack
         illegal = (counts == 0) if self.legacy else (excess < fewest) | (excess > most) | (counts == 0)
         clips = self.clips
-        self.refuse_rows(illegal, lambda i: f"{counts[i]} saliency scores for {clips[i]} clips; they must be as many")
+        self.refuse_rows(
+            illegal,
+            lambda i: f"{count_of(counts[i], 'saliency score')} for {count_of(clips[i], 'clip')}; they must be as many",
+        )
         self.findings.warn("short_saliency", excess < 0)
         self.findings.warn("long_saliency", excess > 0)

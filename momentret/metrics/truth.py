@@ -11,6 +11,7 @@ from momentret.errors import AnnotationError
 from momentret.metrics.moments import pack
 from momentret.metrics.rules import Rules
 from momentret.records import Annotation
+from momentret.words import count_of
 
 __all__ = ["GroundTruth"]
 
@@ -87,7 +88,7 @@ def _refuse_hidden(annotation: Annotation, rules: Rules) -> None:
     if rules.levels:
         clips = _count_clips(annotation, rules)
         if any(not 0 <= clip < clips for clip in annotation.relevant_clips or ()):
-            raise AnnotationError(f"{name} has relevant clips outside its {clips} clips; repair the file")
+            raise AnnotationError(f"{name} has relevant clips outside its {count_of(clips, 'clip')}; repair the file")
         if len({len(scores) for scores in annotation.saliency or ()}) > 1:
             raise AnnotationError(f"{name} has clips with different numbers of annotators; repair the file")
 

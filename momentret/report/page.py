@@ -13,6 +13,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from momentret.report.view import MomentView, QueryView, Shot, Timeline
+from momentret.words import count_of
 
 __all__ = ["render_page"]
 
@@ -39,7 +40,7 @@ def render_page(queries: Sequence[QueryView], folder: Path) -> str:
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
         queries=queries,
-        title=queries[0].query if len(queries) == 1 else f"{len(queries)} queries",
+        title=queries[0].query if len(queries) == 1 else count_of(len(queries), "query"),
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -9,8 +9,9 @@ from pathlib import Path
 from momentret.files import valid_text
 from momentret.report.thumbnails import POSTER, STRIP, Pictures, poster_time, strip_times
 from momentret.search.answers import Answer, Curve, FoundMoment
+from momentret.words import count_of
 
-__all__ = ["MomentView", "QueryView", "Shot", "Timeline", "clock", "count_of", "readable", "view_answers"]
+__all__ = ["MomentView", "QueryView", "Shot", "Timeline", "clock", "readable", "view_answers"]
 
 MAX_POINTS = 400  # of a curve: more cannot be told apart on a screen
 
@@ -157,12 +158,6 @@ def _points(curve: Curve, scale: float, lowest: float, highest: float) -> tuple[
 
 def _clamp(value: float) -> float:
     return min(max(value, 0.0), 1.0)
-
-
-def count_of(number: int, noun: str) -> str:
-    """Return a number with its noun: ``1 moment``, ``2 queries``."""
-    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
-    return f"{number} {noun if number == 1 else plural}"
 
 
 def readable(text: str) -> str:

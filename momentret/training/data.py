@@ -16,6 +16,7 @@ from momentret.features import FeatureStore, open_store
 from momentret.inputs import Batch, collate, to_device
 from momentret.records import Annotation
 from momentret.training.config import DataConfig, TrainConfig
+from momentret.words import count_of
 
 __all__ = ["MomentData"]
 
@@ -99,4 +100,6 @@ def _require_features(store: FeatureStore, annotations: list[Annotation]) -> Non
     missing = store.missing({a.video_id for a in annotations}, {str(a.query_id) for a in annotations})
     if missing:
         names = ", ".join(missing[:5])
-        raise FeatureError(f"{len(missing)} feature files are missing: {names}{' ...' if len(missing) > 5 else ''}")
+        raise FeatureError(
+            f"{count_of(len(missing), 'feature file')} missing: {names}{' ...' if len(missing) > 5 else ''}"
+        )

@@ -73,7 +73,7 @@ def test_dropped_rows_are_logged_once_with_their_videos(
         read_annotations(text(tmp_path), "charades_sta", durations=[table])
     by_level = {record.levelname: record.getMessage() for record in caplog.records}
     assert len(caplog.records) == 2
-    assert "in 1 rows: line 3, video 'CCCCC': window [38.0, 13.0] s dropped" in by_level["WARNING"]
+    assert "in 1 row: line 3, video 'CCCCC': window [38.0, 13.0] s dropped" in by_level["WARNING"]
     assert "end of its video in 2 rows: line 2, video 'BBBBB'" in by_level["INFO"]
 
 

@@ -69,7 +69,7 @@ def test_missing_features_are_one_finding_with_the_first_five_and_the_count(root
     result = check(root, rows())
     assert found(result) == [("error", "")]
     message = result.findings[0].message
-    assert message.startswith("7 features are missing: ")
+    assert message.startswith("7 features missing: ")
     assert all(f"v{i}.npz" in message for i in range(5))
     assert "v5.npz" not in message
 

@@ -49,7 +49,7 @@ def test_tvsum_duration_in_seconds_stays(tmp_path: Path) -> None:
         ({"label": [], "duration": 3}, "'label' is [], expected a list of at least one row of 20 scores"),
         ({"label": [[1] * 20, [1] * 19]}, "expected row of 20 scores from 1 to 5"),
         ({"label": [[6] * 20] * 3}, "at place 1, expected row of 20 scores from 1 to 5"),
-        ({"duration": 30}, "3 labels of 2 s do not fit a 30.0 s video"),
+        ({"duration": 30}, "3 labels of 2 s cannot fit a 30.0 s video"),
         ({"domain": 3}, "'domain' is 3"),
     ],
 )

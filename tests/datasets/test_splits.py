@@ -52,5 +52,5 @@ def test_a_share_outside_0_and_1_is_refused(share: float) -> None:
 
 
 def test_an_empty_part_is_refused() -> None:
-    with pytest.raises(AnnotationError, match="holding out 10% of 1 videos leaves a part empty"):
+    with pytest.raises(AnnotationError, match="holding out 10% of 1 video leaves a part empty"):
         hold_out(queries(1))

@@ -147,14 +147,14 @@ def test_a_fault_of_the_encoder_ends_the_run(tmp_path: Path) -> None:
 def test_nothing_but_quarantine_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.mp4").write_text("no film")
-    with pytest.raises(DataError, match=r"none of the 1 videos could be used; the first: .*a.mp4' cannot be read"):
+    with pytest.raises(DataError, match=r"no video of 1 could be used; the first: .*a.mp4' cannot be read"):
         run(tmp_path / "in", tmp_path / "store")
 
 
 def test_a_store_is_not_made_while_videos_are_to_do(tmp_path: Path) -> None:
     films(tmp_path / "in", 2)
     ledger = Ledger.open(tmp_path / "partial", CONFIG, FakeEncoder().fingerprint)
-    with pytest.raises(DataError, match="2 of 2 videos are still to do"):
+    with pytest.raises(DataError, match="2 of 2 videos still to do"):
         pack(find_videos([tmp_path / "in"]), ledger, tmp_path / "store")
 
 

@@ -105,7 +105,7 @@ def test_packing_can_keep_some_ids(root: Path, tmp_path: Path) -> None:
 
 
 def test_ids_that_are_nowhere_are_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match="2 ids are in no family: w_1, w_2; correct the list"):
+    with pytest.raises(FeatureError, match="2 ids in no family: w_1, w_2; correct the list"):
         pack_store(opened(root), tmp_path / "packed", ids={"v_1", "0", "w_1", "w_2"})
     assert not (tmp_path / "packed").exists()
 
@@ -157,7 +157,7 @@ def test_the_check_finds_every_bad_file(root: Path) -> None:
         "v_2.npz has rows of 3 numbers, expected 6",
         "v_1.npz holds NaN",
         "qid4.npz is not a whole zip",
-        "video/slowfast: 1 of 6 videos are missing: v_3",
+        "video/slowfast: 1 of 6 videos missing: v_3",
         "video 'v_0' has 5 rows in video/slowfast, 9 rows in video/clip",
     ):
         assert any(expected in problem for problem in problems), expected

@@ -131,7 +131,7 @@ def test_comparison_by_hand() -> None:
 @pytest.mark.parametrize(
     ("pairs", "word"),
     [
-        (np.array([[0, 0]]), "1 queries have no positive"),
+        (np.array([[0, 0]]), "1 query without a positive"),
         (np.array([[0, 0], [1, 5]]), "item 5"),
         (np.array([[0, 0], [-1, 1]]), "reaches"),
         (np.zeros((0, 2), int), "integer pairs"),

@@ -10,6 +10,7 @@ import torch
 from momentret.errors import ConfigError, DataError, MismatchError
 from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.rows import Rows
+from momentret.words import count_of
 
 __all__ = ["check_banks", "odd_settings", "require_allowed", "require_other_ids"]
 
@@ -53,7 +54,7 @@ def require_other_ids(bank: Sequence[str] | None, test: Sequence[str] | None, na
     if bank and shared:
         first = next(name for name in bank if name in shared)
         raise DataError(
-            f"{name} holds {len(shared)} ids of the test set (first: {first!r}); "
+            f"{name} holds {count_of(len(shared), 'id')} of the test set (first: {first!r}); "
             "leave them out of the bank, or pass --allow-overlap if the ids only look alike"
         )
 
@@ -86,7 +87,8 @@ def check_banks(
         if bank is not None:
             _check_columns(S, bank, name)
             if bank.shape[0] < FEW:
-                warnings.append(f"the {name} has {bank.shape[0]} rows; below {FEW} a correction is mostly noise")
+                rows = count_of(bank.shape[0], "row")
+                warnings.append(f"the {name} has {rows}; below {FEW} a correction is mostly noise")
     if query_bank is not None:
         warnings += _check_overlap(S, query_bank, allow_overlap)
         if not embeddings:

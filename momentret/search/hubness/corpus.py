@@ -26,6 +26,7 @@ from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.state import load_normaliser, save_normaliser
 from momentret.search.index import CorpusIndex, Hit, SearchOptions, SearchResult
 from momentret.search.queries import text_query
+from momentret.words import count_of
 
 __all__ = [
     "CorpusHubness",
@@ -84,7 +85,8 @@ def clips_of_videos(folder: Path, corpus: CorpusIndex) -> list[np.ndarray]:
         videos = [video.video_id for video in other.videos()]
         shared = [name for name in videos if name in corpus]
         if shared:
-            raise DataError(f"{folder} and the index share {len(shared)} videos (first: {shared[0]!r}); use others")
+            common = count_of(len(shared), "video")
+            raise DataError(f"{folder} and the index share {common} (first: {shared[0]!r}); use others")
         return [other.clips(name) for name in videos]
 
 

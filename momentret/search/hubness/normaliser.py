@@ -23,6 +23,7 @@ from momentret.search.hubness.guard import MIN_LIVE, GuardResult, guard_slope, r
 from momentret.search.hubness.rows import Rows, as_rows
 from momentret.search.hubness.streaming import collect, half_biases, sample_sigma
 from momentret.search.hubness.validity import BLOCK_BYTES, require_no_nan
+from momentret.words import count_of
 
 __all__ = ["HubnessNormaliser"]
 
@@ -98,7 +99,7 @@ class HubnessNormaliser:
 
     def _guard(self, live: Rows, block_bytes: int) -> GuardResult:
         if live.shape[0] < MIN_LIVE:
-            raise ConfigError(f"the guard got {live.shape[0]} live queries, expected at least {MIN_LIVE}")
+            raise ConfigError(f"the guard got {count_of(live.shape[0], 'live query')}, expected at least {MIN_LIVE}")
         if live.shape[1] != self.items:
             raise MismatchError(f"the live queries have {live.shape[1]} columns, the gallery {self.items} items")
         if not self.terms:

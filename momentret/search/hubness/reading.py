@@ -17,6 +17,7 @@ import numpy as np
 
 from momentret.errors import ConfigError, DataError
 from momentret.search.hubness.arrays import Array
+from momentret.words import count_of
 
 __all__ = ["READERS", "Source", "read_source"]
 
@@ -192,7 +193,7 @@ def _from_long_table(table: Any, path: Path) -> Source:
     repeated = table[table.duplicated(keys)]
     if len(repeated):
         pair = ", ".join(str(repeated.iloc[0][key]) for key in keys)
-        raise DataError(f"{path}: {len(repeated)} pairs come twice (first: {pair}); keep one score of each")
+        raise DataError(f"{path}: {count_of(len(repeated), 'pair')} given twice (first: {pair}); keep one score")
     (rows, row_ids), (columns, column_ids) = (pd.factorize(table[key]) for key in keys)
     values = np.full((len(row_ids), len(column_ids)), -np.inf)
     values[rows, columns] = table["score"]

@@ -20,6 +20,7 @@ from momentret.search.hubness.counting import Ledger, PassResult
 from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.retrieval import compare_ranks, retrieval_metrics
 from momentret.search.hubness.tuning import TuneResult
+from momentret.words import count_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,8 +202,8 @@ def _sentences(report: dict[str, Any]) -> list[str]:
     if "R1" in change:
         low, high = change["ci95"]
         found.append(
-            f"R1 {change['R1']:+.1f} (95 % interval {low:+.1f} to {high:+.1f}): {change['gained']} queries gained, "
-            f"{change['lost']} lost, p {change['mcnemar_p']:.2g}"
+            f"R1 {change['R1']:+.1f} (95 % interval {low:+.1f} to {high:+.1f}): "
+            f"{count_of(change['gained'], 'query')} gained, {change['lost']} lost, p {change['mcnemar_p']:.2g}"
         )
     return found
 

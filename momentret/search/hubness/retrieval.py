@@ -11,6 +11,7 @@ import torch
 from momentret.errors import DataError
 from momentret.search.hubness.arrays import Array
 from momentret.search.hubness.rows import Rows, as_rows
+from momentret.words import count_of
 
 __all__ = ["TIES", "check_pairs", "compare_ranks", "ranks", "retrieval_metrics"]
 
@@ -78,8 +79,8 @@ def check_pairs(pairs: np.ndarray, shape: tuple[int, int]) -> None:
     missing = np.setdiff1d(np.arange(shape[0]), pairs[:, 0])
     if len(missing):
         raise DataError(
-            f"{len(missing)} queries have no positive in the ground truth (first: query {missing[0]}); add them, "
-            "or drop such queries (--skip-queries-without-truth)"
+            f"{count_of(len(missing), 'query')} without a positive in the ground truth (first: query {missing[0]}); "
+            "add it, or drop such queries (--skip-queries-without-truth)"
         )
 
 

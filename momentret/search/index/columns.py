@@ -19,6 +19,7 @@ from momentret.search.index.codes import decode, encode, up_to_float16
 from momentret.search.index.disk import raw
 from momentret.search.index.pooling import chapter_sizes, pool_sizes
 from momentret.search.index.settings import IndexSettings, Video
+from momentret.words import count_of
 
 __all__ = [
     "HEAD",
@@ -172,8 +173,8 @@ def _checked(video: Video, clips: np.ndarray, settings: IndexSettings) -> np.nda
     if (len(clips) - 1) * video.clip_length >= video.duration:
         expected = int(np.ceil(video.duration / video.clip_length))
         raise FeatureError(
-            f"{what} have {len(clips)} clips, but {video.duration} s at clip_length {video.clip_length} s makes "
-            f"{expected}; extract again or set the clip length"
+            f"{what} have {count_of(len(clips), 'clip')}, but {video.duration} s at clip_length {video.clip_length} s "
+            f"makes {expected}; extract again or set the clip length"
         )
     return clips
 
