@@ -69,9 +69,16 @@ class InputConfig:
 
 def l2_normalise(rows: np.ndarray) -> np.ndarray:
     """Divide each row ``(..., D)`` by its length plus 1e-5; a row of zeros stays zero. Returns float32."""
-    rows = rows.astype(np.float32, copy=False)
+    rows = _float32(rows)
     length = np.sqrt(np.einsum("...d,...d->...", rows, rows))
     return rows / (length[..., None] + np.float32(NORM_EPSILON))
+
+
+def _float32(rows: np.ndarray, copy: bool = False) -> np.ndarray:
+    """Convert exactly, and copy if needed or wanted; NumPy takes eight times as long from half precision as torch."""
+    if rows.dtype == np.float16:
+        return torch.from_numpy(rows.copy()).float().numpy()  # torch wants memory it could write to
+    return rows.astype(np.float32, copy=copy)
 
 
 def prepare_video(sources: Sequence[np.ndarray], config: InputConfig) -> Tensor:
@@ -103,7 +110,7 @@ def prepare_text(tokens: np.ndarray, config: InputConfig) -> Tensor:
 
 
 def _rows(rows: np.ndarray, normalise: bool) -> np.ndarray:
-    return l2_normalise(rows) if normalise else rows.astype(np.float32)
+    return l2_normalise(rows) if normalise else _float32(rows, copy=True)
 
 
 def _temporal_endpoints(clips: int) -> np.ndarray:
