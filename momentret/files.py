@@ -19,6 +19,7 @@ from momentret.errors import DataError, OutputExistsError
 __all__ = [
     "atomic_path",
     "atomic_write",
+    "cache_folder",
     "clean_name",
     "json_rows",
     "refuse_existing",
@@ -26,6 +27,12 @@ __all__ = [
     "write_json",
     "write_jsonl",
 ]
+
+
+def cache_folder() -> Path:
+    """Return where a user keeps what can be made again: ``MOMENTRET_CACHE``, or a folder of the system's cache."""
+    own, system = os.environ.get("MOMENTRET_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    return Path(own) if own else Path(system or os.path.expanduser("~/.cache"), "momentret")  # noqa: PTH111  never fails
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from momentret.errors import DataError, OutputExistsError
-from momentret.files import atomic_path, atomic_write, json_rows, refuse_existing, write_jsonl
+from momentret.files import atomic_path, atomic_write, cache_folder, json_rows, refuse_existing, write_jsonl
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -15,6 +15,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         file.writelines(["half", 3])
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_cache_is_the_users_or_the_one_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MOMENTRET_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("MOMENTRET_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "momentret"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder().parts[-2:] == (".cache", "momentret")
 
 
 def test_json_lines_round_trip_with_line_numbers(tmp_path: Path) -> None:

@@ -131,6 +131,7 @@ def find(
     """Find moments in videos without making an index: everything is decoded, scored as in an index, and forgotten."""
     from momentret.encoders import load_encoder
     from momentret.extract import ExtractConfig, find_videos
+    from momentret.files import cache_folder
     from momentret.search.engine import SearchEngine
     from momentret.search.recipe import Recipe
     from momentret.video import Limits
@@ -141,7 +142,14 @@ def find(
     recipe = Recipe(model.fingerprint, config)
     with watching(find_videos(videos)) as (_, watch):
         engine = SearchEngine.of_videos(
-            videos, model, recipe, progress=progress_bar, workers=workers, limits=limits, watch=watch
+            videos,
+            model,
+            recipe,
+            cache=cache_folder(),
+            progress=progress_bar,
+            workers=workers,
+            limits=limits,
+            watch=watch,
         )
     _refine(engine, refine, as_scored)
     _answer(engine, [engine.text(words, plus or (), minus or ())], options, min_confidence, as_json)
@@ -159,6 +167,7 @@ def _opened(
     places: list[str], encoder: str | None, threads: int | None, device: str, precision: str
 ) -> Iterator[SearchEngine]:
     """Open indexes with their encoder; the fake one runs without torch, which would take a second to load."""
+    from momentret.files import cache_folder
     from momentret.search.engine import SearchEngine
     from momentret.search.index import CorpusIndex
     from momentret.search.merge import open_corpora
@@ -171,7 +180,7 @@ def _opened(
             machine = {"device": choose_device(device, threads or CORES), "precision": precision}
         model = recipe.load_encoder(encoder, **machine)
         folder = index.folder if isinstance(index, CorpusIndex) else None
-        yield SearchEngine(index, model, recipe, folder=folder, progress=progress_bar)
+        yield SearchEngine(index, model, recipe, folder=folder, cache=cache_folder(), progress=progress_bar)
 
 
 def _filter(

@@ -74,6 +74,7 @@ class SearchEngine:
         correction: applied to the scores.
         refine: applied to the best moments; None: `momentret.search.borders.CurveBorders`.
         folder: of the index, where calibrations are kept; None: they are not.
+        cache: a folder for what depends on the encoder only, where there is no index to keep it; None: it is not kept.
         progress: reports on what takes long the first time.
     """
 
@@ -86,10 +87,11 @@ class SearchEngine:
         correction: Correction | None = None,
         refine: Refiner | None = None,
         folder: Path | None = None,
+        cache: Path | None = None,
         progress: Progress = silent,
     ) -> None:
         self.corpus, self.encoder, self.recipe = corpus, encoder, recipe
-        self.refine, self.folder, self._progress = refine, folder, progress
+        self.refine, self.folder, self.cache, self._progress = refine, folder, cache, progress
         self.correct_with(correction)
 
     @classmethod
@@ -118,7 +120,14 @@ class SearchEngine:
 
     @classmethod
     def of_videos(
-        cls, paths: Sequence[Path], encoder: Encoder, recipe: Recipe, *, progress: Progress = silent, **options: Any
+        cls,
+        paths: Sequence[Path],
+        encoder: Encoder,
+        recipe: Recipe,
+        *,
+        cache: Path | None = None,
+        progress: Progress = silent,
+        **options: Any,
     ) -> SearchEngine:
         """Extract videos into memory, without an index.
 
@@ -126,6 +135,7 @@ class SearchEngine:
             paths: the files.
             encoder: what makes the vectors.
             recipe: of that encoder.
+            cache: as above.
             progress: reports on what takes long.
             options: `workers`, `limits`, `watch` of `momentret.extract.extract`.
 
@@ -133,13 +143,13 @@ class SearchEngine:
             DataError: none of them can be decoded.
         """
         corpus = MemoryCorpus(recipe.settings(), extract_videos(paths, encoder, recipe.config, **options))
-        return cls(corpus, encoder, recipe, progress=progress)
+        return cls(corpus, encoder, recipe, cache=cache, progress=progress)
 
     def correct_with(self, correction: Correction | None) -> None:
         """Correct all scores from now on, those of background queries too."""
         self.correction = correction
         kept = self.folder if correction is None else None
-        self.presence = Presence(self.corpus, self.encoder, self._find_scores, kept, self._progress)
+        self.presence = Presence(self.corpus, self.encoder, self._find_scores, kept, self._progress, self.cache)
 
     def close(self) -> None:
         """Close the index."""

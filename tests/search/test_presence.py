@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,20 @@ def test_what_was_kept_and_is_damaged_is_made_again(tmp_path: Path, damage: byte
         for path in kept:
             path.write_bytes(damage)
         assert SearchEngine(index, encoder, folder=tmp_path / "index").search(query).presence == first
+
+
+def test_without_a_folder_the_texts_of_each_encoder_are_kept_in_a_cache(tmp_path: Path) -> None:
+    with build(tmp_path / "index", range(10), dim=64) as index:
+        encoder, query = Vectors(64, 1.0), Query("", about(3, 1.0))
+        first = SearchEngine(index, encoder, cache=tmp_path / "cache").search(query).presence
+        asked = encoder.asked
+        assert SearchEngine(index, encoder, cache=tmp_path / "cache").search(query).presence == first
+        assert encoder.asked == asked > 0
+        other = Vectors(64, 1.0)
+        other.fingerprint = replace(other.fingerprint, weights_hash="others")
+        SearchEngine(index, other, cache=tmp_path / "cache").search(query)
+        assert other.asked == asked
+        assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_a_part_of_the_corpus_has_chances_of_its_own(tmp_path: Path) -> None:

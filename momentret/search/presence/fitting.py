@@ -6,7 +6,7 @@ import json
 import logging
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from momentret.encoders import Encoder
+from momentret.encoders import Encoder, split_phrases
 from momentret.files import atomic_write, write_json
 from momentret.progress import Progress, silent
 from momentret.search.index import Filter, SearchOptions
@@ -58,6 +58,7 @@ class Presence:
         encoder: what made its vectors.
         search: the search to be judged; returns what it found, best first.
         folder: where calibrations are kept; None: they are not. Nothing is lost if it cannot be written to.
+        cache: without a folder: where the vectors of background queries are kept, by encoder. None: they are not.
         progress: reports on the background queries.
     """
 
@@ -68,9 +69,10 @@ class Presence:
         search: Search,
         folder: Path | None = None,
         progress: Progress = silent,
+        cache: Path | None = None,
     ) -> None:
         self._corpus, self._encoder, self._search, self._progress = corpus, encoder, search, progress
-        self._folder = folder
+        self._folder, self._cache = folder, cache
         self._fitted: dict[Any, Calibration | None] = {}
 
     @cached_property
@@ -115,9 +117,9 @@ class Presence:
 
     @cached_property
     def _texts(self) -> list[Query]:
-        path = self._folder / "presence-texts.npz" if self._folder else None
         texts = phrase_bank()
         weights = self._encoder.fingerprint.weights_hash
+        path = self._folder / "presence-texts.npz" if self._folder else self._cached(texts)
         if path is not None and (kept := _read_tokens(path, texts, weights)) is not None:
             return kept
         every = self._progress(texts, "encode background", len(texts))
@@ -125,6 +127,12 @@ class Presence:
         if path is not None:
             _quietly(_write_tokens, path, queries, weights)
         return queries
+
+    def _cached(self, texts: Sequence[str]) -> Path | None:
+        if self._cache is None:
+            return None
+        what = [asdict(self._encoder.fingerprint), [split_phrases(text) for text in texts]]
+        return self._cache / f"presence-texts-{blake2b(json.dumps(what).encode(), digest_size=8).hexdigest()}.npz"
 
     def _kept(self, length: int, options: SearchOptions) -> _Kept | None:
         """Return where the calibration of such searches is kept; those of a part of the corpus are not."""
