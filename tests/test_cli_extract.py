@@ -74,12 +74,66 @@ def test_options_of_decoding_are_carried_out(tmp_path: Path, option: str, value:
     assert json.loads((tmp_path / "store.videos.jsonl").read_text())["clips"] == 4
 
 
-def test_an_output_that_is_there_is_refused_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_of_something_else_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     film(tmp_path / "in" / "a.mp4", [("red", 1.0)])
-    assert extract(tmp_path / "in", tmp_path / "store") == 0
-    assert extract(tmp_path / "in", tmp_path / "store") == 1
+    assert extract(tmp_path / "in", tmp_path / "in") == 1
     assert "exists already" in capsys.readouterr().err
-    assert extract(tmp_path / "in", tmp_path / "store", "--overwrite") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_second_run_over_the_same_folder_has_nothing_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = films(tmp_path / "in", 2)
+    (folder / "bad.mp4").write_text("no film")
+    assert extract(folder, tmp_path / "store") == 0
+    before = everything(tmp_path)
+    for options in ((), ("--processes", 2), ("--shard", "1/2")):
+        assert extract(folder, tmp_path / "store", *options) == 0
+        shown = capsys.readouterr()
+        assert shown.out.endswith("; nothing new\n")
+        assert everything(tmp_path) == before
+    assert "bad.mp4' cannot be read" in shown.err
+    assert extract(folder, tmp_path / "store", "--overwrite") == 0
+    assert "; 3 extracted now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [(), ("--processes", 2)])
+def test_a_folder_that_has_grown_or_changed_is_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[object, ...]
+) -> None:
+    folder = films(tmp_path / "in", 3)
+    assert extract(folder, tmp_path / "store") == 0
+    film(folder / "film 1.mp4", [("white", 1.5)])
+    film(folder / "a new one.mp4", [("cyan", 1.0)])
+    assert extract(folder, tmp_path / "store", *options) == 0
+    assert "store: 4 videos, " in (said := capsys.readouterr().out)
+    assert "; 2 extracted now" in said.splitlines()[-1]
+    assert extract(folder, tmp_path / "anew") == 0
+    rows = Path("video", "clip", "rows.npy")
+    assert (tmp_path / "store" / rows).read_bytes() == (tmp_path / "anew" / rows).read_bytes()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_store_is_not_mixed_and_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = films(tmp_path / "in", 2)
+    assert extract(folder, tmp_path / "store") == 0
+    before = everything(tmp_path)
+    for paths, options, message in (
+        (folder, ("--keyframes",), "begun with config keyframes False, now it is True"),
+        (folder / "film 1.mp4", (), "store' holds 1 video that the paths do not give (first: 'film 0')"),
+    ):
+        assert extract(paths, tmp_path / "store", *options) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert "--overwrite" in error
+        assert everything(tmp_path) == before
 
 
 @pytest.mark.parametrize(

@@ -55,23 +55,24 @@ def extract(
     precision: Precision = "fp32",
     time_limit: TimeLimit = 60.0,
     memory_limit: MemoryLimit = 4096,
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a packed store at OUTPUT."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Do everything anew, and replace the store at OUTPUT."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> int:
     """Encode videos clip by clip into a feature store; run it again after an interruption and it goes on.
 
+    Run again when it is done, it adds what is new and does anew what has changed.
     On one machine: --processes. On a cluster: --ray, or any scheduler that runs this with --shard 1/8 to --shard 8/8.
 
     A video that cannot be decoded goes into quarantine, the others go on: OUTPUT.videos.jsonl says what became of each.
     Exit 1 if there is nothing but quarantine.
     """
     from momentret.errors import ConfigError
-    from momentret.extract import ExtractConfig, Job, pack
+    from momentret.extract import ExtractConfig, Job, pack, was_extracted
     from momentret.extract import extract as carry_out
     from momentret.files import refuse_existing
     from momentret.video import Limits
 
-    refuse_existing(output, overwrite)
+    refuse_existing(output, overwrite or was_extracted(output))
     many = ray is not None or processes is not None
     if many and shard is not None:
         raise ConfigError("--shard is for one of several runs, --processes and --ray make them all; give one of these")
@@ -87,23 +88,32 @@ def extract(
         threads,
         choose_device(device, threads),
         precision,
+        overwrite,
     )
     mine = job.find(shard)
     model, ledger = job.load()
+    if ledger.earlier is not None:
+        ledger.earlier.require_all(job.find() if shard else mine)
     todo = [video for video in mine if ledger.outcome(video) is None]
     began = time.monotonic()
     if many:
         del model  # every process has its own
-        _share_out(job, len(mine), processes, ray)
+        _share_out(job, job.finished() + len(todo), processes, ray)
     else:
-        with watching(mine) as (tick, watch):
+        with watching(todo) as (tick, watch):
             work = carry_out(mine, model, job.config, ledger, workers=workers, limits=job.limits, watch=watch)
             for finished in work:
                 tick(finished)
     done = [outcome for video in todo if (outcome := ledger.outcome(video)) is not None]
-    outcomes = [ledger.outcome(video) for video in mine] if shard else pack(mine, ledger, output, overwrite=overwrite)
-    kept = [outcome for outcome in outcomes if outcome is not None]
-    _report(kept, done, time.monotonic() - began, ledger.folder if shard else output, as_json)
+    idle = ledger.is_idle
+    if shard or idle:
+        kept = [outcome for video in mine if (outcome := ledger.outcome(video)) is not None]
+    else:
+        kept = pack(mine, ledger, output, overwrite=overwrite)
+    where = ledger.folder if shard and not idle else output
+    _report(
+        kept, done, time.monotonic() - began, where, as_json, "nothing new" if idle else f"{len(done)} extracted now"
+    )
     return 0 if not kept or any(outcome.error is None for outcome in kept) else 1
 
 
@@ -124,7 +134,9 @@ def _share_out(job: Job, videos: int, processes: int | None, ray: str | None) ->
             run_on_ray(job, ray, processes, advance)
 
 
-def _report(outcomes: Sequence[Outcome], done: Sequence[Outcome], seconds: float, where: Path, as_json: bool) -> None:
+def _report(
+    outcomes: Sequence[Outcome], done: Sequence[Outcome], seconds: float, where: Path, as_json: bool, news: str
+) -> None:
     good = [outcome for outcome in outcomes if outcome.error is None]
     for outcome in outcomes:
         if outcome.error is not None:
@@ -146,6 +158,6 @@ def _report(outcomes: Sequence[Outcome], done: Sequence[Outcome], seconds: float
     else:
         typer.echo(
             f"{where}: {count_of(len(good), 'video')}, {count_of(summary['clips'], 'clip')}, "
-            f"{summary['quarantined']} in quarantine; {len(done)} extracted now"
+            f"{summary['quarantined']} in quarantine; {news}"
             + (f" at {summary['realtime_factor']:g} times the speed of playing" if done else "")
         )

@@ -10,7 +10,7 @@ pack(videos, ledger, Path("store"))
 from __future__ import annotations
 
 from momentret.extract.config import ExtractConfig
-from momentret.extract.ledger import Keeper, Ledger, Outcome, pack, partial_folder
+from momentret.extract.ledger import Keeper, Ledger, Outcome, pack, partial_folder, was_extracted
 from momentret.extract.pipeline import clip_vectors, extract
 from momentret.extract.processes import run_in_processes
 from momentret.extract.shards import Job, shards
@@ -33,4 +33,5 @@ __all__ = [
     "shards",
     "shown_path",
     "take_shard",
+    "was_extracted",
 ]

@@ -5,6 +5,10 @@
                        items/<hash>.json    its outcome, written last: without it nothing happened
 
 Any number of processes may work in one folder: every file is written whole under another name and then renamed.
+
+    <store>               the features
+    <store>.plan.json     the settings and the encoder, and
+    <store>.videos.jsonl  the outcomes: with these a later run adds what is new, and takes the rest from the store
 """
 
 from __future__ import annotations
@@ -20,15 +24,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from momentret.encoders import Fingerprint
-from momentret.errors import DataError, FeatureError, MismatchError
+from momentret.errors import DataError, FeatureError, MismatchError, OutputExistsError
 from momentret.extract.config import ExtractConfig
 from momentret.extract.videos import Video, shown_path
-from momentret.features import SourceManifest, staged_folder, write_family
-from momentret.files import atomic_write, write_json, write_jsonl
+from momentret.features import PackedSource, SourceManifest, staged_folder, write_family
+from momentret.files import atomic_write, json_rows, write_json, write_jsonl
 from momentret.video import DecodeReport
 from momentret.words import count_of
 
-__all__ = ["Keeper", "Ledger", "Outcome", "pack", "partial_folder"]
+__all__ = ["Keeper", "Ledger", "Outcome", "pack", "partial_folder", "was_extracted"]
 
 
 @dataclass(frozen=True)
@@ -73,37 +77,57 @@ class Keeper(Protocol):
 class Ledger:
     """The folder of finished work; open one with `Ledger.open`."""
 
-    def __init__(self, folder: Path, manifest: SourceManifest) -> None:
-        self.folder, self.manifest = folder, manifest
+    def __init__(self, folder: Path, plan: dict[str, Any], manifest: SourceManifest, earlier: Earlier | None) -> None:
+        self.folder, self.plan, self.manifest, self.earlier = folder, plan, manifest, earlier
 
     @classmethod
-    def open(cls, folder: Path, config: ExtractConfig, fingerprint: Fingerprint) -> Ledger:
+    def open(cls, folder: Path, config: ExtractConfig, fingerprint: Fingerprint, store: Path | None = None) -> Ledger:
         """Begin in a new folder, or go on in one that was begun with the same settings and encoder.
 
+        Args:
+            folder: of the unfinished work.
+            config: what is taken from each video.
+            fingerprint: of the encoder.
+            store: that an earlier run packed; what it holds is finished.
+
         Raises:
-            MismatchError: the folder was begun with others.
+            MismatchError: the folder or the store was made with others.
+            OutputExistsError: the store was not made by an extraction.
         """
         plan = {"format": 1, "config": config.to_dict(), "encoder": fingerprint.to_dict()}
-        path = folder / "plan.json"
-        if path.exists():
-            _require_same(plan, _read_json(path), folder)
-        else:
-            write_json(path, plan)
-        (folder / "items").mkdir(exist_ok=True)
-        return cls(folder, config.manifest(fingerprint))
+        manifest = config.manifest(fingerprint)
+        earlier = None if store is None else Earlier.open(store, plan, manifest)
+        ledger = cls(folder, plan, manifest, earlier)
+        if (folder / "plan.json").exists():
+            _require_same(plan, _read_json(folder / "plan.json"), folder, "delete the folder to start again")
+        elif earlier is None:  # otherwise there may be nothing to do
+            ledger._begin()
+        return ledger
+
+    def _begin(self) -> None:
+        if not (self.folder / "plan.json").exists():
+            write_json(self.folder / "plan.json", self.plan)
+        (self.folder / "items").mkdir(exist_ok=True)
+
+    def record(self, video: Video) -> dict[str, Any] | None:
+        """Return the outcome of a video and the facts of its file as plain JSON values; see `outcome`."""
+        path = self._path(video.video_id, ".json")
+        record = _read_json(path) if path.exists() else self.earlier and self.earlier.records.get(video.video_id)
+        return record if record and record.get("file") == _file_facts(video.path) else None
 
     def outcome(self, video: Video) -> Outcome | None:
         """Return what became of a video, None if it is still to do or its file has changed since."""
-        path = self._path(video.video_id, ".json")
-        if not path.exists():
-            return None
-        record = _read_json(path)
-        if record.pop("file", None) != _file_facts(video.path):
-            return None
-        return Outcome(**{**record, "doubts": tuple(record["doubts"])})
+        record = self.record(video)
+        return None if record is None else _outcome_of(record)
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether there is nothing but the store of an earlier run."""
+        return self.earlier is not None and not self.folder.exists()
 
     def finish(self, video: Video, outcome: Outcome, rows: np.ndarray | None = None) -> Outcome:
         """Keep the outcome of a video, and its rows; see `Keeper`."""
+        self._begin()
         if rows is not None:
             with atomic_write(self._path(video.video_id, ".npy"), "wb") as file:
                 np.save(file, rows, allow_pickle=False)
@@ -117,6 +141,9 @@ class Ledger:
             FeatureError: they are not there or damaged.
         """
         path = self._path(video_id, ".npy")
+        if self.earlier is not None and not path.exists():
+            self.earlier.source.check(video_id)
+            return self.earlier.source.read(video_id)
         try:
             rows = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
@@ -129,6 +156,53 @@ class Ledger:
         return self.folder / "items" / f"{name}{ending}"
 
 
+def _outcome_of(record: dict[str, Any]) -> Outcome:
+    values = {name: value for name, value in record.items() if name != "file"}
+    return Outcome(**{**values, "doubts": tuple(record["doubts"])})
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a packed store holds, and what became of the videos that it was made of."""
+
+    store: Path
+    records: dict[str, dict[str, Any]]
+    source: PackedSource
+
+    @classmethod
+    def open(cls, store: Path, plan: dict[str, Any], manifest: SourceManifest) -> Earlier:
+        """Open a store; see `Ledger.open`."""
+        if not was_extracted(store):
+            raise OutputExistsError(store)
+        path, videos = _beside(store, "plan.json"), _beside(store, "videos.jsonl")
+        _require_same(plan, _read_json(path), store, "choose another output, or pass --overwrite to start again")
+        source = PackedSource.load(store / "video" / manifest.family)
+        try:
+            rows = [(_outcome_of(row), row) for _, row in json_rows(videos)]
+        except (TypeError, KeyError) as error:
+            raise DataError(f"{videos} is damaged ({error!r}); pass --overwrite to start again") from error
+        sound = {found.video_id: row for found, row in rows if found.error or found.video_id in source}
+        return cls(store, sound, source)
+
+    def require_all(self, videos: Sequence[Video]) -> None:
+        """Raise `MismatchError` if the store has videos that are not among these: they would be lost."""
+        lost = sorted(self.records.keys() - {video.video_id for video in videos})
+        if lost:
+            raise MismatchError(
+                f"{str(self.store)!r} holds {count_of(len(lost), 'video')} that the paths do not give (first: "
+                f"{lost[0]!r}); give all paths, choose another output, or pass --overwrite to leave them out"
+            )
+
+
+def was_extracted(store: Path) -> bool:
+    """Tell whether a store was made here and can be added to."""
+    return all(path.exists() for path in (store, _beside(store, "plan.json"), _beside(store, "videos.jsonl")))
+
+
+def _beside(store: Path, ending: str) -> Path:
+    return store.with_name(f"{store.name}.{ending}")
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_bytes())
@@ -139,17 +213,17 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _require_same(plan: dict[str, Any], begun: dict[str, Any], folder: Path) -> None:
+def _require_same(plan: dict[str, Any], begun: dict[str, Any], folder: Path, way_out: str) -> None:
     for part, values in plan.items():
         found = begun.get(part)
         if found == values:
             continue
         if not isinstance(values, dict) or not isinstance(found, dict):
-            raise MismatchError(f"{folder} was begun by another version; delete it to start again")
+            raise MismatchError(f"{folder} was begun by another version; {way_out}")
         name = next(key for key in values if values[key] != found.get(key))
         raise MismatchError(
             f"{folder} was begun with {part} {name} {found.get(name)!r}, now it is {values[name]!r}; "
-            "go on with the same options, or delete the folder to start again"
+            f"go on with the same options, or {way_out}"
         )
 
 
@@ -170,7 +244,8 @@ def partial_folder(output: Path) -> Path:
 def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bool = False) -> list[Outcome]:
     """Make the store of all finished videos, and ``<store>.videos.jsonl`` with every outcome beside it.
 
-    The same videos give the same bytes, whoever extracted them in whatever order.
+    The same videos give the same bytes, whoever extracted them in whatever order. The store that the ledger was opened
+    with is replaced.
 
     Returns:
         the outcomes, in the order of the ids.
@@ -189,8 +264,10 @@ def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bo
     def items() -> Iterator[tuple[str, np.ndarray]]:
         return ((video_id, ledger.rows(video_id)) for video_id in good)
 
-    with staged_folder(output, overwrite) as stage:
+    records = [ledger.record(video) for video in videos]
+    with staged_folder(output, overwrite or ledger.earlier is not None) as stage:
         write_family(stage / "video" / ledger.manifest.family, ledger.manifest, items())
-    write_jsonl(output.with_name(output.name + ".videos.jsonl"), (asdict(outcome) for outcome in outcomes))
-    shutil.rmtree(ledger.folder)
+    write_json(_beside(output, "plan.json"), ledger.plan)
+    write_jsonl(_beside(output, "videos.jsonl"), filter(None, records))
+    shutil.rmtree(ledger.folder, ignore_errors=True)  # last: until then a run with other settings is refused
     return outcomes

@@ -43,13 +43,16 @@ class Job:
     """Threads of the encoder in one process."""
     device: str = "cpu"
     precision: str = "fp32"
+    overwrite: bool = False
+    """Begin anew though there is a store; otherwise what it holds is kept."""
 
     def load(self) -> tuple[Encoder, Ledger]:
         """Load the encoder and open the ledger."""
         encoder = load_encoder(self.encoder, device=self.device, precision=self.precision)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(self.threads)
-        return encoder, Ledger.open(partial_folder(self.output), self.config, encoder.fingerprint)
+        store = self.output if self.output.exists() and not self.overwrite else None
+        return encoder, Ledger.open(partial_folder(self.output), self.config, encoder.fingerprint, store)
 
     def find(self, shard: str | None = None) -> list[Video]:
         """Return the videos of one shard, or all.

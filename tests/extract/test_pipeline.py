@@ -158,6 +158,29 @@ def test_a_store_is_not_made_while_videos_are_to_do(tmp_path: Path) -> None:
         pack(find_videos([tmp_path / "in"]), ledger, tmp_path / "store")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        ("store.videos.jsonl", "{}\n", "is damaged"),
+        ("store.videos.jsonl", "{\n", "line 1: not valid JSON"),
+        ("store.plan.json", "[]", "is damaged"),
+        ("store/video/clip/rows.npy", None, "damaged"),
+    ],
+)
+def test_a_damaged_store_is_not_added_to(tmp_path: Path, name: str, text: str | None, error: str) -> None:
+    folder, output = films(tmp_path / "in", 1), tmp_path / "store"
+    run(folder, output)
+    film(folder / "new.mp4", [("white", 0.5)])
+    content = bytearray((tmp_path / name).read_bytes())
+    content[-9] ^= 255
+    (tmp_path / name).write_bytes(content if text is None else text.encode())
+    encoder, videos = FakeEncoder(), find_videos([folder])
+    with pytest.raises(DataError, match=error):  # noqa: PT012
+        ledger = Ledger.open(partial_folder(output), CONFIG, encoder.fingerprint, output)
+        list(extract(videos, encoder, CONFIG, ledger))
+        pack(videos, ledger, output)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="kills processes")
 def test_killed_at_any_moment_it_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     folder = films(tmp_path / "in", 10)
