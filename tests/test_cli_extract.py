@@ -100,8 +100,11 @@ def test_a_second_run_over_the_same_folder_has_nothing_to_do(
         assert shown.out.endswith("; nothing new\n")
         assert everything(tmp_path) == before
     assert "bad.mp4' cannot be read" in shown.err
+    (folder / "bad.mp4").unlink()
+    assert extract(folder, tmp_path / "store") == 0
+    assert "2 videos, 10 clips, 0 in quarantine; nothing new" in capsys.readouterr().out
     assert extract(folder, tmp_path / "store", "--overwrite") == 0
-    assert "; 3 extracted now" in capsys.readouterr().out
+    assert "; 2 extracted now" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options", [(), ("--processes", 2)])

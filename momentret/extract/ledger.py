@@ -177,16 +177,17 @@ class Earlier:
         path, videos = _beside(store, "plan.json"), _beside(store, "videos.jsonl")
         _require_same(plan, _read_json(path), store, "choose another output, or pass --overwrite to start again")
         source = PackedSource.load(store / "video" / manifest.family)
+        if source.manifest != manifest:  # packed there by other means since
+            raise OutputExistsError(store)
         try:
-            rows = [(_outcome_of(row), row) for _, row in json_rows(videos)]
+            records = {_outcome_of(row).video_id: row for _, row in json_rows(videos)}
         except (TypeError, KeyError) as error:
             raise DataError(f"{videos} is damaged ({error!r}); pass --overwrite to start again") from error
-        sound = {found.video_id: row for found, row in rows if found.error or found.video_id in source}
-        return cls(store, sound, source)
+        return cls(store, {name: row for name, row in records.items() if row["error"] or name in source}, source)
 
     def require_all(self, videos: Sequence[Video]) -> None:
         """Raise `MismatchError` if the store has videos that are not among these: they would be lost."""
-        lost = sorted(self.records.keys() - {video.video_id for video in videos})
+        lost = sorted(set(self.source.ids()) - {video.video_id for video in videos})
         if lost:
             raise MismatchError(
                 f"{str(self.store)!r} holds {count_of(len(lost), 'video')} that the paths do not give (first: "

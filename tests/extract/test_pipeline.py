@@ -163,6 +163,7 @@ def test_a_store_is_not_made_while_videos_are_to_do(tmp_path: Path) -> None:
     [
         ("store.videos.jsonl", "{}\n", "is damaged"),
         ("store.videos.jsonl", "{\n", "line 1: not valid JSON"),
+        ("store.videos.jsonl", '{"video_id": [], "path": "", "doubts": []}\n', "is damaged"),
         ("store.plan.json", "[]", "is damaged"),
         ("store/video/clip/rows.npy", None, "damaged"),
     ],
