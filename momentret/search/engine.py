@@ -25,7 +25,7 @@ from momentret.search.chamfer import window_scores
 from momentret.search.extraction import extract_videos
 from momentret.search.index import CorpusIndex, Hit, MemoryCorpus, SearchOptions, Video
 from momentret.search.presence import Presence, Query
-from momentret.search.presence.background import Corpus
+from momentret.search.presence.background import Corpus, evidence
 from momentret.search.presence.fitting import Found
 from momentret.search.queries import combine, parse_clip, picture_query, text_query
 from momentret.search.recipe import Recipe
@@ -149,7 +149,7 @@ class SearchEngine:
         """Correct all scores from now on, those of background queries too."""
         self.correction = correction
         kept = self.folder if correction is None else None
-        self.presence = Presence(self.corpus, self.encoder, self._find_scores, kept, self._progress, self.cache)
+        self.presence = Presence(self.corpus, self.encoder, self._find_evidence, kept, self._progress, self.cache)
 
     def close(self) -> None:
         """Close the index."""
@@ -230,7 +230,7 @@ class SearchEngine:
         while True:
             asked = replace(asked, top=_PIECES * asked.top) if grow else asked
             hits = self._find(query, asked)
-            known = self.presence.confidences(query, [(h.video.video_id, s) for h, s in hits], options).tolist()
+            known = self.presence.confidences(query, _evidence(hits), options).tolist()
             sure = [None if math.isnan(confidence) else confidence for confidence in known]
             found = [hit for hit, _ in hits]
             if refine is not None and found:
@@ -263,8 +263,8 @@ class SearchEngine:
         scores = window_scores(product, np.array([product.shape[1]]), (1,))[0]
         return Curve(video.start, video.clip_length, tuple(scores.tolist()))
 
-    def _find_scores(self, query: Query, options: SearchOptions) -> Found:
-        return [(hit.video.video_id, score) for hit, score in self._find(query, options)]
+    def _find_evidence(self, query: Query, options: SearchOptions) -> Found:
+        return _evidence(self._find(query, options))
 
     def _find(self, query: Query, options: SearchOptions) -> list[Scored]:
         """Return hits and scores, best first; what the query was taken from is no answer."""
@@ -275,6 +275,10 @@ class SearchEngine:
             found = self.correction.search(self.corpus, query.tokens, None, wide).hits
             hits = [(one.hit, float(one.score)) for one in found]
         return [pair for pair in hits if not _is_source(pair[0], query)][: options.top]
+
+
+def _evidence(hits: Sequence[Scored]) -> Found:
+    return [(hit.video.video_id, evidence(score, hit.to_video, hit.to_language)) for hit, score in hits]
 
 
 def _apart(found: Sequence[Sure], options: SearchOptions) -> list[Sure]:

@@ -10,10 +10,11 @@ import pytest
 
 from momentret.encoders import FakeEncoder
 from momentret.search.answers import Answer
+from momentret.search.borders import as_scored
 from momentret.search.engine import SearchEngine
 from momentret.search.index import CorpusIndex, Filter, IndexSettings, SearchOptions, Video
 from momentret.search.presence import Calibration, Query, phrase_bank
-from momentret.search.presence.background import clip_bank, reference_clips, traits_of
+from momentret.search.presence.background import clip_bank, evidence, reference_clips, traits_of
 from momentret.search.presence.calibration import MIN_QUERIES
 
 from .corpus import DIM, build, clips_of, unit, video_of
@@ -106,27 +107,33 @@ def test_the_video_that_was_found_does_not_speak_against_itself(tmp_path: Path) 
         assert np.isnan(traits_of(query, alone, "v1")[:2]).all(), "one video: nothing else to compare with"
 
 
+def test_evidence_is_that_all_of_the_query_is_there_not_that_nothing_else_is() -> None:
+    assert evidence(2.0, 1.0, 1.0) == 2.0
+    assert evidence(1.0, 0.6, 0.4) > evidence(1.0, 0.5, 0.5) > evidence(1.0, 0.4, 0.6)
+    assert evidence(0.9, 0.6, 0.4) == pytest.approx(evidence(1.0, 0.6, 0.4) - 0.1), "a correction moves it as much"
+
+
 class Vectors(FakeEncoder):
     """Gives background texts vectors about videos that are not there: the planted corpus has no words."""
 
-    def __init__(self, dimension: int, noise: float) -> None:
+    def __init__(self, dimension: int, noise: float, tokens: int = 4) -> None:
         super().__init__(dimension)
-        self.noise, self.asked = noise, 0
+        self.noise, self.tokens, self.asked = noise, tokens, 0
 
     def encode_query(self, query: str, tokens: str = "phrases"):  # type: ignore[no-untyped-def]
         self.asked += 1
         found = super().encode_query(query)
         number = phrase_bank().index(query)
-        return type(found)(found.sentence, about(10_000 + number, self.noise), found.names)
+        return type(found)(found.sentence, about(10_000 + number, self.noise, tokens=self.tokens), found.names)
 
 
-def about(number: int, noise: float, dim: int = 64) -> np.ndarray:
-    """Return 4 tokens about a window of video `number`."""
+def about(number: int, noise: float, dim: int = 64, tokens: int = 4) -> np.ndarray:
+    """Return tokens about a window of video `number`."""
     rng = np.random.default_rng([5, number])
     clips = clips_of(number, dim)
     begin = int(rng.integers(len(clips)))
     window = clips[begin : begin + 4]
-    source = window[rng.integers(len(window), size=4)]
+    source = window[rng.integers(len(window), size=tokens)]
     return unit(source + noise * rng.normal(size=source.shape) / np.sqrt(dim))
 
 
@@ -145,6 +152,24 @@ def test_planted_queries_are_told_from_absent_ones(tmp_path: Path, videos: int) 
     assert auroc(np.array(present), np.array(absent)) > 0.95
     assert np.mean(present) > 0.75
     assert np.mean(absent) < 0.35
+
+
+def test_the_noise_of_many_tokens_does_not_hide_what_is_there(tmp_path: Path) -> None:
+    with CorpusIndex.create(tmp_path / "index", IndexSettings(dim=64)) as index:
+        index.add_many(video_of(number, 64) for number in range(60))
+        engine = SearchEngine(index, Vectors(64, 3, tokens=8), refine=as_scored)
+        present = np.array([engine.search(Query("", about(number, 3, tokens=8))).presence for number in range(60)])
+        absent = np.array([engine.search(Query("", about(20_000 + n, 3, tokens=8))).presence for n in range(60)])
+    assert auroc(present, absent) > 0.99
+    assert (np.square(1 - present).mean() + np.square(absent).mean()) / 2 < 0.04
+
+
+def test_the_order_of_the_found_moments_does_not_matter(tmp_path: Path) -> None:
+    with build(tmp_path / "index", range(8), dim=64) as index:
+        presence = SearchEngine(index, Vectors(64, 1.0)).presence
+        query, found = Query("", about(3, 1.0)), [("v3", 1.2), ("v5", 1.4), ("v1", 0.9)]
+        sure = presence.confidences(query, found, SearchOptions())
+        np.testing.assert_array_equal(presence.confidences(query, found[::-1], SearchOptions()), sure[::-1])
 
 
 def test_a_calibration_is_kept_beside_the_index_until_that_changes(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """From the best score of a search to the probability that what was asked for is there.
 
-The best of many chance scores follows a Gumbel law (Fisher and Tippett, 1928), whose place and width depend on corpus
-and query. Both are learnt from *background queries*, which ask for what is hardly ever there: a ridge regression says
-what score a query of such traits reaches by chance, the lower part of the residuals gives the law, so that background
-queries that do describe something are harmless. A found score is then weighed, at even odds, between this law and what
-is known of true matches without labels: they lie between chance and a perfect match, weak ones being likelier than
-strong ones (two-groups model: Efron, 2008). How far the law can be believed is limited by the number of background
-queries, so nothing is ever quite certain.
+What is called a score here is `momentret.search.presence.background.evidence`. The best of many by chance follows a
+Gumbel law (Fisher and Tippett, 1928), whose place and width depend on corpus and query. Both are learnt from
+*background queries*, which ask for what is hardly ever there: a ridge regression says what score a query of such
+traits reaches by chance, the lower part of the residuals gives the law, so that background queries that do describe
+something are harmless. A found score is then weighed, at even odds, between this law and what is known of true matches
+without labels: they lie between chance and a perfect match, weak ones being likelier than strong ones (two-groups
+model: Efron, 2008). How far the law can be believed is limited by the number of background queries, so nothing is ever
+quite certain.
 """
 
 from __future__ import annotations

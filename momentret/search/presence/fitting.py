@@ -33,12 +33,13 @@ from momentret.search.presence.calibration import Calibration
 __all__ = ["Found", "Presence"]
 
 Found = Sequence[tuple[str, float]]
-"""Video and score of what a search found, best first."""
+"""Video of each moment that a search found, and what `evidence` says of it; in any order."""
 Search = Callable[[Query, SearchOptions], Found]
 
 _SAME_SIZE = 0.02  # share of videos that may come or go before chance is measured again; below 1000 videos none
 _MANY = 1000
-_VERSION = 2
+_TOP = 10  # moments of a background query, as many as answers usually have: the one of most evidence counts
+_VERSION = 3
 logger = logging.getLogger(__name__)
 
 
@@ -56,7 +57,7 @@ class Presence:
     Args:
         corpus: what is searched.
         encoder: what made its vectors.
-        search: the search to be judged; returns what it found, best first.
+        search: the search to be judged.
         folder: where calibrations are kept; None: they are not. Nothing is lost if it cannot be written to.
         cache: without a folder: where the vectors of background queries are kept, by encoder. None: they are not.
         progress: reports on the background queries.
@@ -85,15 +86,15 @@ class Presence:
         calibration = self._calibration(query, options) if len(found) else None
         if calibration is None:
             return np.full(len(found), np.nan)
-        scores = np.array([score for _, score in found])
-        return calibration.confidence(scores, self._traits(query, found))
+        evidence = np.array([evidence for _, evidence in found])
+        return calibration.confidence(evidence, self._traits(query, found))
 
     def _traits(self, query: Query, found: Found) -> np.ndarray:
-        return traits_of(query, self.reference, found[0][0])
+        return traits_of(query, self.reference, _most(found)[0])
 
     def _calibration(self, query: Query, options: SearchOptions) -> Calibration | None:
         length = len(query.tokens) if query.kind == "picture" else 0
-        options = replace(options, top=2, per_video=1, exact=False)
+        options = replace(options, top=_TOP, per_video=1, exact=False)
         key = length, options
         if key not in self._fitted:
             kept = self._kept(length, options)
@@ -108,7 +109,7 @@ class Presence:
         for query in self._progress(bank, "what chance gives", len(bank)):
             found = self._search(query, options)
             if found:
-                scores.append(found[0][1])
+                scores.append(_most(found)[1])
                 traits.append(self._traits(query, found))
         return Calibration.fit(np.array(scores), np.array(traits), mistrust(self.reference))
 
@@ -141,6 +142,11 @@ class Presence:
         what = json.dumps([_VERSION, length, options.level, options.lengths, options.first_stage])
         digest = blake2b(what.encode(), digest_size=6).hexdigest()
         return _Kept(self._folder / f"presence-{digest}.json", _state_of(self._corpus))
+
+
+def _most(found: Found) -> tuple[str, float]:
+    """Return the video and the evidence of the moment that speaks most for presence."""
+    return max(found, key=lambda pair: pair[1])
 
 
 @dataclass
