@@ -58,8 +58,8 @@ def span_targets(
         return torch.tensor([clip_range(window, clips, clip_length) for window in windows], dtype=torch.long).reshape(
             -1, 2
         )
-    spans: Tensor = windows_to_spans(torch.tensor(windows, dtype=torch.float32).reshape(-1, 2), clips * clip_length)
-    return spans
+    rows = np.array(windows, dtype=np.float32).reshape(-1, 2)
+    return torch.from_numpy(windows_to_spans(rows, clips * clip_length))
 
 
 def clip_range(window: Window, clips: int, clip_length: float) -> tuple[int, int]:
@@ -85,8 +85,10 @@ def _pairs_from_scores(annotation: Annotation, clips: int, random: np.random.Gen
     Ties of the summed scores go to the earliest clip for the negative and the latest for the positive.
     """
     relevant = annotation.relevant_clips or ()
-    order = np.argsort(np.sum(annotation.saliency or (), axis=1), kind="stable")
-    hard_positive, hard_negative = (min(relevant[order[i]], clips - 1) for i in (-1, 0))
+    sums = [sum(scores) for scores in annotation.saliency or ()]
+    lowest, highest = min(sums), max(sums)
+    latest = len(sums) - 1 - sums[::-1].index(highest)
+    hard_positive, hard_negative = (min(relevant[i], clips - 1) for i in (latest, sums.index(lowest)))
     outside = sorted(set(range(clips)) - set(relevant))
     if not outside:
         return [hard_positive] * 2, [hard_negative] * 2
