@@ -49,7 +49,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     index = CorpusIndex.create(folder / "index", settings)
     index.add_many(data.records())
     index.compact()
-    systems = {"folder C=100": Exhaustive(Ours(index))}
+    systems = {"folder C=100": Exhaustive(Ours(index, candidates=100))}
     for prefetch in map(int, arguments.prefetch.split(",")):
         for candidates in map(int, arguments.candidates.split(",")):
             view: Any = QdrantBackend(corpus._collection, settings, prefetch)

@@ -9,8 +9,8 @@ counts, against exact 32-bit scores of everything: `strict` the best window of e
 windows whatever video they are of, `videos` the ten best videos as wholes. Other systems are measured twice: with their
 own ranking, and with their hundred best videos given our exact scoring. Systems take turns, query by query, forwards
 and backwards, so that a busy machine slows all alike; CPU milliseconds are what to compare, with OMP_NUM_THREADS set
-for all. Systems that are not installed are skipped and said so. With --folder, indexes and the truth are kept there
-and used again.
+for all. Systems that are not installed are skipped and said so, and all but ours with --clips: they are given videos
+of one length. With --folder, indexes and the truth are kept there and used again.
 """
 
 from __future__ import annotations
@@ -297,6 +297,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--noise", type=float, default=2.0, help="of the tokens: 2 standard, 4 hard")
     parser.add_argument("--no-scenes", action="store_true", help="videos that drift instead of being cut")
     parser.add_argument("--drift", type=float, default=0.8, help="correlation of neighbouring clips' noise")
+    parser.add_argument(
+        "--clips", type=int, nargs=2, metavar=("MIN", "MAX"), help="a video, log-uniform; 30 by default"
+    )
     parser.add_argument("--systems", default="exact,certified,torch,faiss,qdrant,lancedb,plaid")
     parser.add_argument("--candidates", default="20,50,100,200,500", help="of our first stage")
     parser.add_argument("--first-stages", default="pooled")
@@ -307,12 +310,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--skip-upkeep", action="store_true", help="measure searching only")
     parser.add_argument("--plot", type=Path, help="PNG of recall against CPU time")
     parser.add_argument("--build-in", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.clips and not LENGTHS[-1] <= arguments.clips[0] <= arguments.clips[1]:
+        parser.error(f"--clips takes two numbers, ascending, of at least {LENGTHS[-1]}")
+    return arguments
 
 
 def main() -> None:
     arguments = parse()
-    corpus = Corpus(arguments.videos, not arguments.no_scenes, arguments.drift, arguments.noise)
+    least, most = arguments.clips or (CLIPS, CLIPS)
+    corpus = Corpus(arguments.videos, not arguments.no_scenes, arguments.drift, arguments.noise, (least, most))
     if arguments.build_in:
         made = arguments.build_in / f"clips-{corpus.name}.npy"
         corpus.made = np.load(made, mmap_mode="r") if made.exists() else None
@@ -346,6 +353,9 @@ def systems_of(
 
 def report_of(arguments: argparse.Namespace, corpus: Corpus, kept: Path) -> dict[str, Any]:
     needed = {"torch", *PEERS} & set(arguments.systems.split(","))
+    if needed and arguments.clips:
+        print(f"left out: {', '.join(sorted(needed))}; they are given videos of one length only", file=sys.stderr)
+        needed = set()
     clips = corpus.made = kept_clips(kept, corpus, arguments.workers) if needed else None
     report: dict[str, Any] = {"build": built_index(kept, corpus), "peers": {}}
     queries = [corpus.query(number) for number in range(arguments.queries)]
@@ -362,6 +372,7 @@ def report_of(arguments: argparse.Namespace, corpus: Corpus, kept: Path) -> dict
         report["systems"] = measure(systems, queries, truth)
         report["source"] = source_ranks(Ours(index), corpus, queries)
         stats = index.stats()
+        report["clips"] = stats.clips
         report["bytes_per_clip"] = {
             "first_stage": stats.first_stage_bytes / stats.clips,
             "clips": stats.clip_bytes / stats.clips,
@@ -369,7 +380,7 @@ def report_of(arguments: argparse.Namespace, corpus: Corpus, kept: Path) -> dict
         }
     report |= {} if arguments.skip_upkeep else upkeep(folder, corpus, queries)
     if arguments.plot:
-        plot(report["systems"], f"{corpus.videos:,} videos, {corpus.videos * CLIPS:,} clips", arguments.plot)
+        plot(report["systems"], f"{corpus.videos:,} videos, {report['clips']:,} clips", arguments.plot)
     return report | {
         "videos": corpus.videos,
         "queries": len(queries),
