@@ -137,6 +137,15 @@ class Conformance:
         assert (hit.video.video_id, hit.start, hit.end) == ("long", 194.0, 218.0)
         np.testing.assert_allclose(backend.clips("long"), clips, atol=1e-4)
 
+    @pytest.mark.parametrize("level", ["moment", "video"])
+    def test_a_long_video_that_fits_everywhere_leaves_room_for_others(self, backend: Backend, level: Any) -> None:
+        clips = unit(clips_of(1)[0] + 0.02 * np.random.default_rng(0).normal(size=(400, DIM)))
+        backend.add(Video("long", "/long", "h", duration=800.0, clip_length=2.0), clips)
+        options = SearchOptions(lengths=LENGTHS, candidates=12, top=6, per_video=1, level=level)
+        hits = backend.search(clips[:3], options=options).hits
+        assert hits[0].video.video_id == "long"
+        assert len({hit.video.video_id for hit in hits}) == 6
+
     def test_a_long_video_scored_in_part_is_not_proven(self, maker: Maker) -> None:
         with maker.create(SETTINGS) as made:
             clips = unit(np.random.default_rng(0).normal(size=(200, DIM)))

@@ -15,6 +15,7 @@ from momentret.search.chamfer import alignment, chamfer_cost
 from momentret.search.index import CorpusIndex, Filter, Hit, SearchOptions, Video, basis, proposals
 from momentret.search.index.device import device_scores
 from momentret.search.index.first_stage import pooled_scores, sieve, video_bounds
+from momentret.search.index.hits import best_chapters, candidates_of
 from tests.search.corpus import DIM, build, clips_of, unit
 
 LENGTHS = (1, 2, 3, 5, 8)
@@ -118,6 +119,19 @@ def test_two_stages_find_nearly_all_with_few_candidates(index: CorpusIndex) -> N
         exact, staged = (as_rows(index.search(query, options=o).hits) for o in options)
         found += len(set(exact) & set(staged))
     assert found >= 0.95 * 5 * 20
+
+
+def test_no_video_has_more_than_its_share_of_the_candidates() -> None:
+    scores, videos = np.arange(100.0, 0, -1), np.array([0] * 95 + [1, 1, 2, 2, 2])
+    for level, expected in (("moment", [0, 1, 95, 96, 97, 98]), ("video", [0, 95, 97])):
+        options = SearchOptions(top=3, candidates=len(expected), per_video=1, level=level)  # type: ignore[arg-type]
+        assert best_chapters(scores, videos, options).tolist() == expected
+        assert len(best_chapters(scores[:3], videos[:3], options)) == 3  # nothing to choose from
+
+
+def test_more_moments_take_more_candidates() -> None:
+    asked = [{}, {"top": 40}, {"candidates": 20}, {"candidates": 20, "top": 30}]
+    assert [candidates_of(SearchOptions(**options)) for options in asked] == [100, 120, 20, 30]  # type: ignore[arg-type]
 
 
 def test_a_moment_across_chapters_is_found_whole(tmp_path: Path) -> None:

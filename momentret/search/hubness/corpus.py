@@ -334,8 +334,7 @@ class CorpusHubness:
             )
         size = max(_FIRST, _GROWTH * options.top)
         while True:
-            wide = replace(options, top=size, candidates=max(options.candidates, size))
-            result = index.search(tokens, sentence, wide)
+            result = index.search(tokens, sentence, replace(options, top=size))
             complete = len(result.hits) < size
             found = self.correct(result, options.top, complete)
             if found.certified or complete or not result.certified:

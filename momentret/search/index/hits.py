@@ -5,8 +5,9 @@ Every backend ends here, so the same clips give the same moments wherever they w
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -15,10 +16,13 @@ from momentret.search.index.query import Hit, SearchOptions
 from momentret.search.index.runs import ClipSource, Run
 from momentret.search.index.windows import ScoredRuns, pick, score_runs
 
-__all__ = ["Placed", "best_hits", "by_rank", "reach_of", "window_lengths"]
+__all__ = ["Placed", "best_chapters", "best_hits", "by_rank", "candidates_of", "reach_of", "window_lengths"]
 
 _WHOLE = (1 << 40,)
 """Longer than any video, so that every video is one window."""
+
+_CANDIDATES, _DEPTH = 100, 3
+"""Chapters in all, and for each moment asked for: these hold 99 % of the best moments, one a video."""
 
 Placed = tuple[int, Run]
 """A run and the number of its source."""
@@ -32,6 +36,45 @@ def window_lengths(options: SearchOptions) -> tuple[int, ...]:
 def reach_of(options: SearchOptions) -> int:
     """Return how many clips on either side of a chapter a window that touches it can take in."""
     return window_lengths(options)[-1] - 1
+
+
+def candidates_of(options: SearchOptions) -> int:
+    """Return how many chapters the first stage hands on."""
+    if options.candidates is None:
+        return max(_CANDIDATES, _DEPTH * options.top)
+    return max(options.candidates, options.top)
+
+
+def best_chapters(scores: np.ndarray, videos: np.ndarray, options: SearchOptions) -> np.ndarray:
+    """Return the positions of the chapters to score exactly: the best ones, but of no video more than its share.
+
+    So a long film whose chapters are all alike leaves room for others, and there are videos enough for `top` moments.
+
+    Args:
+        scores: ``(chapters,)`` of the first stage.
+        videos: ``(chapters,)``: which video each is of.
+        options: how many, and how many moments of one video.
+    """
+    count = candidates_of(options)
+    each = count * (1 if options.level == "video" else options.per_video) // options.top
+    if count >= len(scores):
+        return np.arange(len(scores))
+    for width in (min(4 * count, len(scores)), len(scores)):  # so many nearly always do
+        some = np.argpartition(scores, len(scores) - width)[len(scores) - width :]
+        some = some[np.argsort(-scores[some], kind="stable")]
+        chosen = list(islice(_shared_out(some, videos[some], each), count))
+        if len(chosen) == count:
+            break
+    return np.array(chosen)
+
+
+def _shared_out(order: np.ndarray, videos: np.ndarray, each: int) -> Iterator[int]:
+    """Yield positions in their order, of each video the first `each`."""
+    taken = Counter[int]()
+    for i, video in zip(order.tolist(), videos.tolist(), strict=True):
+        taken[video] += 1
+        if taken[video] <= each:
+            yield i
 
 
 def best_hits(

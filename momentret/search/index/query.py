@@ -50,8 +50,8 @@ class SearchOptions:
 
     top: int = 10
     """How many moments."""
-    candidates: int = 100
-    """Chapters that the first stage hands to exact scoring; at least `top`."""
+    candidates: int | None = None
+    """Chapters that the first stage hands to exact scoring, at least `top`; by default 3 times that, or 100."""
     exact: bool | Literal["certified"] = False
     """Score everything, or everything that could still matter (``"certified"``)."""
     level: Level = "moment"
@@ -72,7 +72,8 @@ class SearchOptions:
     """Where the first stage looks at every chapter: ``"cpu"``, or torch's name of a GPU, such as ``"cuda"``."""
 
     def __post_init__(self) -> None:
-        if min(self.top, self.candidates, self.per_video) < 1:
+        candidates = self.top if self.candidates is None else self.candidates
+        if min(self.top, candidates, self.per_video) < 1:
             raise ValueError("top, candidates and per_video must be at least 1")
         if not self.lengths or self.lengths[0] < 1 or list(self.lengths) != sorted(set(self.lengths)):
             raise ValueError(f"lengths {self.lengths} must be ascending whole numbers of clips, at least 1")

@@ -8,7 +8,7 @@ import numpy as np
 
 from momentret.search.index.device import device_scores
 from momentret.search.index.first_stage import pooled_scores, sieve, video_bounds
-from momentret.search.index.hits import Placed, best_hits, reach_of, window_lengths
+from momentret.search.index.hits import Placed, best_chapters, best_hits, candidates_of, reach_of, window_lengths
 from momentret.search.index.proposals import propose
 from momentret.search.index.query import SearchOptions, SearchResult
 from momentret.search.index.runs import Run, widened
@@ -52,12 +52,14 @@ def _candidates(
     segments: Sequence[Segment], masks: Sequence[np.ndarray], queries: Sequence[np.ndarray], options: SearchOptions
 ) -> list[list[Placed]]:
     """Return, for each query, the runs of clips that the first stage finds worth scoring."""
-    count = max(options.candidates, options.top)
-    found: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in queries]
+    count = candidates_of(options)
+    before = np.cumsum([0, *(segment.videos for segment in segments)])
+    found: list[list[tuple[np.ndarray, ...]]] = [[] for _ in queries]
     for number, (segment, mask) in enumerate(zip(segments, masks, strict=True)):
         for into, chapters, scores in _first_stage(segment, mask, queries, options, count):
-            found[into].append((np.full(len(chapters), number), chapters, scores))
-    return [_runs_of_best(segments, parts, count, options) for parts in found]
+            videos = before[number] + segment.chapters.video[chapters]
+            found[into].append((np.full(len(chapters), number), videos, chapters, scores))
+    return [_runs_of_best(segments, parts, options) for parts in found]
 
 
 def _first_stage(
@@ -89,16 +91,14 @@ def _first_stage(
 
 def _runs_of_best(
     segments: Sequence[Segment],
-    parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    count: int,
+    parts: Sequence[tuple[np.ndarray, ...]],
     options: SearchOptions,
 ) -> list[Placed]:
     if not parts:
         return []
-    numbers, chapters, scores = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    if count < len(scores):
-        best = np.argpartition(scores, len(scores) - count)[len(scores) - count :]
-        numbers, chapters = numbers[best], chapters[best]
+    numbers, videos, chapters, scores = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    best = best_chapters(scores, videos, options)
+    numbers, chapters = numbers[best], chapters[best]
     reach = reach_of(options)
     return [
         (int(number), run)

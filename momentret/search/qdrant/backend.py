@@ -13,7 +13,7 @@ from momentret.search.backend import Query
 from momentret.search.index import CorpusStats, Filter, IndexSettings, SearchOptions, SearchResult, Video, best_hits
 from momentret.search.index.columns import Columns, encoded_batches
 from momentret.search.index.first_stage import run_scores
-from momentret.search.index.hits import reach_of
+from momentret.search.index.hits import best_chapters, candidates_of, reach_of
 from momentret.search.index.query import unit_tokens
 from momentret.search.index.segment import Segment
 from momentret.search.merge import merge
@@ -245,12 +245,12 @@ class QdrantBackend:
 
     def _proposals(self, query: np.ndarray, options: SearchOptions, where: list[Any]) -> list[Any]:
         """Return the chapters that a folder's first stage would score best, of those that the server likes best."""
-        server, limit = self._collection, max(options.candidates, options.top)
+        server = self._collection
         answer = server.query_points(
             query=query.tolist(),
             using="seg",
             query_filter=server.models.Filter(must=where),
-            limit=max(self._prefetch, limit),
+            limit=max(self._prefetch, candidates_of(options)),
             with_vectors=["seg"],
         )
         points = sorted(answer.points, key=lambda point: str(point.id))
@@ -259,7 +259,8 @@ class QdrantBackend:
         pools = [np.array(point.vector["seg"], dtype=np.float32) for point in points]
         weight = np.concatenate([point.payload["weights"] for point in points]).astype(np.float32)
         scores = run_scores(query @ np.concatenate(pools).T, np.array([len(p) for p in pools]), weight, options.level)
-        return [points[i] for i in np.argsort(-scores, kind="stable")[:limit]]
+        videos = np.unique([point.payload["video_id"] for point in points], return_inverse=True)[1]
+        return [points[i] for i in best_chapters(scores, videos, options)]
 
     def _exact(self, queries: Sequence[np.ndarray], options: SearchOptions, where: list[Any]) -> list[SearchResult]:
         """Score everything, some thousand clips at a time."""
