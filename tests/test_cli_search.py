@@ -158,6 +158,18 @@ def test_one_file_needs_no_index(made: Path, capsys: pytest.CaptureFixture[str])
     assert not ask(capsys, "find", "green", made / "in" / "a.mp4", *options).present
 
 
+def test_files_that_cannot_be_read_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film(tmp_path / "a.mp4", [("red", 2.0)])
+    (tmp_path / "bad.mp4").write_text("no film")
+    assert momentret("find", "red", tmp_path, "--encoder", "fake", "--threads", 1, "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["moments"]
+    assert f"left out: '{tmp_path / 'bad.mp4'}' cannot be read as a video" in shown.err
+    (tmp_path / "a.mp4").write_bytes(b"")
+    assert momentret("find", "red", tmp_path, "--encoder", "fake", "--threads", 1) == 1
+    assert "a.mp4' is empty; get the file again; nor can 1 other file be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

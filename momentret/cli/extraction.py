@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from momentret.cli.console import amount_bar
+from momentret.cli.console import amount_bar, one_line
 from momentret.config import find_device
 from momentret.words import count_of
 
@@ -28,6 +28,7 @@ __all__ = [
     "TimeLimit",
     "Workers",
     "choose_device",
+    "tell_unreadable",
     "watching",
 ]
 
@@ -78,6 +79,13 @@ def watching(videos: Sequence[Video]) -> Iterator[tuple[Any, Watch]]:
 
         finished: list[str] = []
         yield tick, watch
+
+
+def tell_unreadable(outcomes: Sequence[Outcome], became: str) -> None:
+    """Say on stderr which videos could not be decoded, why, and what became of them."""
+    for outcome in outcomes:
+        if outcome.error is not None:
+            typer.echo(f"{became}: {one_line(' '.join(outcome.error.split()))}", err=True)
 
 
 def _size(path: Path) -> int:

@@ -20,6 +20,7 @@ from momentret.cli.extraction import (
     TimeLimit,
     Workers,
     choose_device,
+    tell_unreadable,
     watching,
 )
 from momentret.words import count_of
@@ -134,8 +135,7 @@ def _bring_up_to_date(
         with watching(plan.videos) as (tick, watch):
             outcomes = [tick(outcome) for outcome in plan.run(model, workers=workers, limits=limit, watch=watch)]
         stats = index.stats()
-    for error in (outcome.error for outcome in outcomes if outcome.error is not None):
-        typer.echo(f"quarantine: {' '.join(error.split())}", err=True)
+    tell_unreadable(outcomes, "quarantine")
     length = sum(outcome.duration for outcome in outcomes)
     speed = round(length / (time.monotonic() - began), 2) if outcomes else None
     facts = {"videos": stats.videos, "clips": stats.clips, "seconds_of_video": round(stats.duration, 3)}

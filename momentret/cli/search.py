@@ -21,10 +21,12 @@ from momentret.cli.extraction import (
     TimeLimit,
     Workers,
     choose_device,
+    tell_unreadable,
     watching,
 )
 
 if TYPE_CHECKING:
+    from momentret.extract import Outcome
     from momentret.search.answers import Answer
     from momentret.search.engine import SearchEngine
     from momentret.search.index import Filter, SearchOptions
@@ -140,7 +142,8 @@ def find(
     limits, options = Limits(time_limit, memory_limit << 20), _options(top, per_video, overlap, level, False, None)
     model = load_encoder(encoder, device=choose_device(device, threads or max(CORES - workers, 1)), precision=precision)
     recipe = Recipe(model.fingerprint, config)
-    with watching(find_videos(videos)) as (_, watch):
+    outcomes: list[Outcome] = []
+    with watching(find_videos(videos)) as (tick, watch):
         engine = SearchEngine.of_videos(
             videos,
             model,
@@ -150,7 +153,9 @@ def find(
             workers=workers,
             limits=limits,
             watch=watch,
+            finished=lambda outcome: outcomes.append(tick(outcome)),
         )
+    tell_unreadable(outcomes, "left out")
     _refine(engine, refine, as_scored)
     _answer(engine, [engine.text(words, plus or (), minus or ())], options, min_confidence, as_json)
 

@@ -137,7 +137,7 @@ class SearchEngine:
             recipe: of that encoder.
             cache: as above.
             progress: reports on what takes long.
-            options: `workers`, `limits`, `watch` of `momentret.extract.extract`.
+            options: `finished`, and `workers`, `limits`, `watch` of `momentret.extract.extract`.
 
         Raises:
             DataError: none of them can be decoded.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from momentret.errors import DataError
 from momentret.extract import ExtractConfig, Outcome, extract, find_videos
 from momentret.extract import Video as ToExtract
 from momentret.search.index import Video
+from momentret.words import count_of
 
 __all__ = ["extract_videos"]
 
@@ -39,7 +40,12 @@ class _MemoryKeeper:
 
 
 def extract_videos(
-    paths: Sequence[Path], encoder: Encoder, config: ExtractConfig, **options: Any
+    paths: Sequence[Path],
+    encoder: Encoder,
+    config: ExtractConfig,
+    *,
+    finished: Callable[[Outcome], object] | None = None,
+    **options: Any,
 ) -> list[tuple[Video, np.ndarray]]:
     """Return the records and clip vectors ``(L, D)`` of the videos that files and folders stand for.
 
@@ -47,13 +53,20 @@ def extract_videos(
         paths: video files, and folders with videos anywhere below.
         encoder: what makes the vectors.
         config: what is taken from each video.
+        finished: told of every video as it ends, those that cannot be decoded too.
         options: `workers`, `limits`, `watch` of `momentret.extract.extract`.
 
     Raises:
         DataError: none of them can be decoded; the message is the first one's.
     """
     keeper = _MemoryKeeper(config.clip_length)
-    outcomes = list(extract(find_videos(paths), encoder, config, keeper, **options))
+    errors = []
+    for outcome in extract(find_videos(paths), encoder, config, keeper, **options):
+        if outcome.error is not None:
+            errors.append(outcome.error)
+        if finished is not None:
+            finished(outcome)
     if not keeper.found:
-        raise DataError(outcomes[0].error or "nothing was decoded")
+        others = f"; nor can {count_of(len(errors) - 1, 'other file')} be read" if len(errors) > 1 else ""
+        raise DataError(errors[0] + others)
     return [keeper.found[name] for name in sorted(keeper.found)]
