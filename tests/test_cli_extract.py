@@ -29,7 +29,9 @@ def test_a_folder_becomes_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert extract(folder, tmp_path / "store", "--json") == 0
     shown = capsys.readouterr()
     summary = json.loads(shown.out)
-    assert (summary["videos"], summary["quarantined"], summary["extracted_now"]) == (3, 1, 4)
+    assert (summary["videos"], summary["quarantined"], summary["extracted_now"]) == (3, 1, 3), (
+        "a file in quarantine is not extracted"
+    )
     assert [row["video_id"] for row in summary["outcomes"]] == ["bad", "film 0", "film 1", "film 2"]
     assert "quarantine: " in shown.err
     assert "bad.mp4' cannot be read as a video" in shown.err
@@ -60,9 +62,10 @@ def test_shards_and_a_last_run_make_the_same_store(tmp_path: Path, capsys: pytes
 
 def test_processes_make_the_same_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = films(tmp_path / "in", 3)
+    (folder / "bad.mp4").write_text("no film")
     assert extract(folder, tmp_path / "whole") == 0
     assert extract(folder, tmp_path / "store", "--processes", 2) == 0
-    assert "3 videos, 18 clips, 0 in quarantine; 3 extracted now" in capsys.readouterr().out.splitlines()[-1]
+    assert "3 videos, 18 clips, 1 in quarantine; 3 extracted now" in capsys.readouterr().out.splitlines()[-1]
     rows = Path("video", "clip", "rows.npy")
     assert (tmp_path / "store" / rows).read_bytes() == (tmp_path / "whole" / rows).read_bytes()
 

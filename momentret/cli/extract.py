@@ -19,6 +19,7 @@ from momentret.cli.extraction import (
     Threads,
     TimeLimit,
     choose_device,
+    tell_unreadable,
     watching,
 )
 from momentret.words import count_of
@@ -104,7 +105,8 @@ def extract(
             work = carry_out(mine, model, job.config, ledger, workers=workers, limits=job.limits, watch=watch)
             for finished in work:
                 tick(finished)
-    done = [outcome for video in todo if (outcome := ledger.outcome(video)) is not None]
+    looked_at = [outcome for video in todo if (outcome := ledger.outcome(video)) is not None]
+    done = [outcome for outcome in looked_at if outcome.error is None]
     idle = ledger.is_idle
     if shard or idle:
         kept = [outcome for video in mine if (outcome := ledger.outcome(video)) is not None]
@@ -138,10 +140,9 @@ def _report(
     outcomes: Sequence[Outcome], done: Sequence[Outcome], seconds: float, where: Path, as_json: bool, news: str
 ) -> None:
     good = [outcome for outcome in outcomes if outcome.error is None]
-    for outcome in outcomes:
-        if outcome.error is not None:
-            typer.echo(f"quarantine: {' '.join(outcome.error.split())}", err=True)
-        elif outcome.doubts:
+    tell_unreadable(outcomes, "quarantine")
+    for outcome in good:
+        if outcome.doubts:
             typer.echo(f"doubtful: {outcome.path!r}: {outcome.decoder} errs on {', '.join(outcome.doubts)}", err=True)
     length = sum(outcome.duration for outcome in done)
     summary: dict[str, Any] = {
