@@ -234,7 +234,7 @@ class SearchEngine:
             sure = [None if math.isnan(confidence) else confidence for confidence in known]
             found = [hit for hit, _ in hits]
             if refine is not None and found:
-                found = refine(query, found)
+                found = [_beside(hit, one, query) for hit, one in zip(found, refine(query, found), strict=True)]
             moments = _apart([(h, s, c) for h, (_, s), c in zip(found, hits, sure, strict=True)], options)
             if not grow or len(moments) == options.top or len(hits) < asked.top:
                 return moments
@@ -297,3 +297,13 @@ def _is_source(hit: Hit, query: Query) -> bool:
         return False
     name, start, end = query.source
     return hit.video.video_id == name and hit.start < end and start < hit.end
+
+
+def _beside(hit: Hit, refined: Hit, query: Query) -> Hit:
+    """Return a refined hit that ends where the query was taken from, on the side where it was found."""
+    if query.source is None or not _is_source(refined, query):
+        return refined
+    _, start, end = query.source
+    if hit.start >= end:
+        return replace(refined, start=end)
+    return replace(refined, end=start)

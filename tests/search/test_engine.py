@@ -164,6 +164,16 @@ def test_a_clip_is_a_query_and_no_answer_to_itself(engine: SearchEngine, folder:
         assert not any(m.video_id == "one" and m.start < 4 and m.end > 2 for m in found.moments)
 
 
+@pytest.mark.parametrize("clip", ["one@2.5-3", "one@2.2-3.3", "one@2-2.5", "two@0-0.7", "two@1-1.5"])
+def test_what_grows_ends_where_the_clip_asked_with_begins(engine: SearchEngine, clip: str) -> None:
+    for query in (engine.clip(clip), engine.moved(engine.clip(clip), minus=["white"])):
+        assert query.source is not None
+        name, start, end = query.source
+        found = [window for window in places(engine.search(query)) if window[0] == name]
+        assert any(begin == end or stop == start for _, begin, stop in found), "the rest of the scene"
+        assert all(stop <= start or begin >= end for _, begin, stop in found)
+
+
 def test_a_clip_of_any_video_is_a_query(engine: SearchEngine, tmp_path: Path) -> None:
     film(tmp_path / "new.mp4", [("white", 1.0), ("yellow", 1.0)])
     answer = engine.search(engine.clip(f"{tmp_path / 'new.mp4'}@1-2"), SearchOptions(top=1))
