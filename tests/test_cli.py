@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import subprocess
 import sys
 
 import pytest
+
+from momentret.cli.console import LogLine
 
 from .helpers import momentret
 
@@ -27,3 +30,9 @@ def test_help_is_quick() -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # The bar is 0.5 CPU-s; twice that leaves room for a shared machine and still catches any import of torch.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+@pytest.mark.parametrize(("name", "who"), [("momentret.search.index.store", ""), ("av.container", "av.container: ")])
+def test_a_log_record_is_one_line_that_names_its_source_if_foreign(name: str, who: str) -> None:
+    record = logging.LogRecord(name, logging.WARNING, __file__, 1, "%s could\nnot be \x1bread", ("a\nb",), None)
+    assert LogLine().format(record) == f"warning: {who}a b could not be \\x1bread"

@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from momentret.cli.console import LogLine
 from momentret.errors import MomentretError
 
 __all__ = ["app", "main", "run"]
@@ -43,9 +44,9 @@ def _common(
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what is being done, to stderr."),
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s", force=True
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogLine())
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)
 
 
 def run(arguments: Sequence[str]) -> int:

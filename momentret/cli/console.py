@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["amount_bar", "one_line", "print_json", "print_table", "progress_bar"]
+__all__ = ["LogLine", "amount_bar", "one_line", "print_json", "print_table", "progress_bar"]
 
 T = TypeVar("T")
+
+
+class LogLine(logging.Formatter):
+    """A log record as one line for people, ``warning: …``; those of other libraries name themselves."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; a traceback that comes with it follows."""
+        source = "" if record.name.partition(".")[0] == "momentret" else f"{record.name}: "
+        message = " ".join(record.getMessage().split())
+        line = one_line(f"{record.levelname.lower()}: {source}{message}")
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 def print_json(value: Any) -> None:
