@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from momentret.search import indexing
 
 from .extract.films import film, films
 from .helpers import momentret
@@ -146,3 +149,23 @@ def test_damage_is_named(index: Path, capsys: pytest.CaptureFixture[str]) -> Non
     codes.write_bytes(content)
     assert momentret("index", "verify", index) == 1
     assert "clip_codes.bin' is damaged" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_what_is_in_and_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, finish = films(tmp_path / "in", 3), indexing._IndexKeeper.finish
+
+    def interrupted(keeper: Any, video: Any, *rest: Any) -> Any:
+        if video.video_id == "film 2":
+            raise KeyboardInterrupt
+        return finish(keeper, video, *rest)
+
+    monkeypatch.setattr(indexing._IndexKeeper, "finish", interrupted)
+    assert add(tmp_path / "index", folder, "--workers", 1) == 130
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "2 of 3 files done, 2 videos safely in the index; run the same command again to go on"
+    assert second == "momentret: interrupted"
+    monkeypatch.undo()
+    assert add(tmp_path / "index", folder) == 0
+    assert "1 added, 2 unchanged" in capsys.readouterr().out

@@ -30,6 +30,8 @@ app = typer.Typer(
 # The base of all usage errors: click's class or, where typer carries its own copy of click, that one.
 _UsageError: Any = typer.BadParameter.__mro__[2]
 
+_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+
 
 def _version(show: bool) -> None:
     if show:
@@ -57,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return int(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", 130)
+        return _fail("interrupted", _INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our stdout went away: not an error
         return 0
@@ -68,6 +70,8 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(f"{where}{error.strerror or error}", 1)
     except MomentretError as error:
         return _fail(str(error), 1)
+    if result == _INTERRUPTED:  # what typer makes of Ctrl-C, without a word, where it carries its own click
+        return _fail("interrupted", _INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 

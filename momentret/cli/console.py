@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["LogLine", "amount_bar", "one_line", "print_json", "print_table", "progress_bar"]
+import typer
+
+__all__ = ["LogLine", "amount_bar", "one_line", "print_json", "print_table", "progress_bar", "resumable"]
 
 T = TypeVar("T")
 
@@ -46,6 +48,16 @@ def amount_bar(description: str, total: float) -> Iterator[Callable[[float, str]
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done, text: bar.update(task, completed=done, description=text)
+
+
+@contextmanager
+def resumable(reached: Callable[[], str]) -> Iterator[None]:
+    """Say on stderr how far the block got if Ctrl-C ends it, and that doing the same again goes on from there."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"{reached()}; run the same command again to go on", err=True)
+        raise
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from momentret.cli.console import amount_bar, print_json
+from momentret.cli.console import amount_bar, print_json, resumable
 from momentret.cli.extraction import (
     CORES,
     Device,
@@ -97,14 +97,15 @@ def extract(
         ledger.earlier.require_all(job.find() if shard else mine)
     todo = [video for video in mine if ledger.outcome(video) is None]
     began = time.monotonic()
-    if many:
-        del model  # every process has its own
-        _share_out(job, job.finished() + len(todo), processes, ray)
-    else:
-        with watching(todo) as (tick, watch):
-            work = carry_out(mine, model, job.config, ledger, workers=workers, limits=job.limits, watch=watch)
-            for finished in work:
-                tick(finished)
+    with resumable(lambda: f"{count_of(job.finished(), 'file')} done and safely kept"):
+        if many:
+            del model  # every process has its own
+            _share_out(job, job.finished() + len(todo), processes, ray)
+        else:
+            with watching(todo) as (tick, watch):
+                work = carry_out(mine, model, job.config, ledger, workers=workers, limits=job.limits, watch=watch)
+                for finished in work:
+                    tick(finished)
     looked_at = [outcome for video in todo if (outcome := ledger.outcome(video)) is not None]
     done = [outcome for outcome in looked_at if outcome.error is None]
     idle = ledger.is_idle

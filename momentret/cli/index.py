@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from momentret.cli.console import print_json, print_table, progress_bar
+from momentret.cli.console import print_json, print_table, progress_bar, resumable
 from momentret.cli.extraction import (
     CORES,
     Device,
@@ -27,8 +27,9 @@ from momentret.words import count_of
 
 if TYPE_CHECKING:
     from momentret.encoders import Encoder
-    from momentret.extract import ExtractConfig
-    from momentret.search.indexing import Summary
+    from momentret.extract import ExtractConfig, Outcome
+    from momentret.search.index import CorpusIndex
+    from momentret.search.indexing import Summary, Update
 
 __all__ = ["app"]
 
@@ -132,8 +133,9 @@ def _bring_up_to_date(
     began = time.monotonic()
     with index, taken_back_if_empty(index) if new else nullcontext():
         plan = plan_update(index, videos, remove_missing=remove, retry=retry, progress=progress_bar)
-        with watching(plan.videos) as (tick, watch):
-            outcomes = [tick(outcome) for outcome in plan.run(model, workers=workers, limits=limit, watch=watch)]
+        outcomes: list[Outcome] = []
+        with resumable(lambda: _reached(index, outcomes, plan)), watching(plan.videos) as (tick, watch):
+            outcomes.extend(map(tick, plan.run(model, workers=workers, limits=limit, watch=watch)))
         stats = index.stats()
     tell_unreadable(outcomes, "quarantine")
     length = sum(outcome.duration for outcome in outcomes)
@@ -156,6 +158,11 @@ def _begin(encoder: str | None, settings: dict[str, Any], options: dict[str, Any
         raise ConfigError("a new index needs --encoder: ARCHITECTURE/TAG, ARCHITECTURE/FILE, offline or fake")
     config = ExtractConfig(**{name: value for name, value in settings.items() if value is not None})
     return load_encoder(lasting_name(encoder), **options), config
+
+
+def _reached(index: CorpusIndex, outcomes: list[Outcome], plan: Update) -> str:
+    done = f"{len(outcomes):,} of {count_of(len(plan.videos), 'file')} done"
+    return f"{done}, {count_of(len(index), 'video')} safely in the index"
 
 
 def _report(folder: Path, summary: Summary, facts: dict[str, Any], as_json: bool) -> None:
