@@ -190,6 +190,20 @@ def test_the_report_has_its_stable_keys(files: Path, capsys) -> None:
     assert "| N_10 skewness |" in page
 
 
+def test_percentages_of_a_report_have_four_decimals(tmp_path: Path, capsys) -> None:
+    made = world(49, 320)  # 49 queries: no share of them is a short number
+    for name in ("text", "bank_text"):
+        np.save(tmp_path / f"{name}.npy", made[name] @ made["video"].T)
+    arguments = [tmp_path / "text.npy", "--query-bank", tmp_path / "bank_text.npy", "--truth", "diag", "--json"]
+    assert momentret("hubness", "normalise", *arguments, "-o", tmp_path / "out") == 0
+    report = json.loads(capsys.readouterr().out)
+    before, after = (report["retrieval"][side] for side in ("raw", "normalised"))
+    numbers = [found[name] for found in (before, after) for name in ("R1", "R5", "R10", "gmean")]
+    numbers += [report["difference"]["R1"], *report["difference"]["ci95"]]
+    assert [round(number, 4) for number in numbers] == numbers
+    assert after["R1"] - before["R1"] == pytest.approx(report["difference"]["R1"], abs=1e-4)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", ["is", "dis", "dualis", "dualdis", "nnn", "csls", "gc", "bank-sinkhorn", "sn"])
 def test_a_gpu_gives_what_the_cpu_gives(method: str, files: Path, capsys) -> None:

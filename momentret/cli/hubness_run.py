@@ -143,9 +143,11 @@ def _print_reports(found: dict[str, dict[str, Any]], output: Path | None, as_jso
 
 def _require_no_loss(found: dict[str, dict[str, Any]]) -> None:
     for name, report in found.items():
-        change = report["difference"]["R1"]
-        if change < 0:
-            typer.echo(f"momentret: R@1 fell by {-change:.1f} points ({name}), so --fail-if-worse fails", err=True)
+        change = report["difference"]
+        if change["lost"] > change["gained"]:
+            typer.echo(
+                f"momentret: R@1 fell by {-change['R1']:.1f} points ({name}), so --fail-if-worse fails", err=True
+            )
             raise typer.Exit(WORSE)
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "write_trec",
 ]
 
+PERCENT = ("R1", "R5", "R10", "gmean")
 SHOWN = ("skewness", "max", "hub_rate", "hub_occupancy", "antihub_rate", "robin_hood")
 
 
@@ -46,14 +47,22 @@ def compare(result: PassResult, ids: Sequence[str] | None = None) -> dict[str, A
     ledgers = {name: ledger for name, ledger in sides.items() if ledger is not None}
     report: dict[str, Any] = {"hubness": {name: ledger.hubness(ids) for name, ledger in ledgers.items()}}
     found = {name: ledger.found_ranks for name, ledger in ledgers.items()}
-    report["retrieval"] = {name: None if r is None else retrieval_metrics(r) for name, r in found.items()}
+    report["retrieval"] = {name: None if r is None else _rounded(retrieval_metrics(r)) for name, r in found.items()}
     report["difference"] = None
     if result.corrected is not None:
         changed = result.raw.best != result.corrected.best
         before, after = found["raw"], found["normalised"]
-        paired = {} if before is None or after is None else compare_ranks(before, after)
+        paired = {} if before is None or after is None else _rounded(compare_ranks(before, after))
         report["difference"] = {**paired, "top1_changed_share": float(changed.mean())}
     return report
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with percentages as a report has them: four decimals resolve one query in a million."""
+    percent = {name: round(values[name], 4) for name in PERCENT if values.get(name) is not None}
+    if "ci95" in values:
+        percent["ci95"] = [round(bound, 4) for bound in values["ci95"]]
+    return {**values, **percent}
 
 
 def hub_table(
@@ -84,7 +93,7 @@ def _trial(trial: Any) -> dict[str, Any]:
     values = asdict(trial)
     config = values.pop("config")
     correction = values["correction"]
-    return {**values, "correction": correction if np.isfinite(correction) else None, **config}
+    return _rounded({**values, "correction": correction if np.isfinite(correction) else None, **config})
 
 
 def tune_table(result: TuneResult) -> pd.DataFrame:
