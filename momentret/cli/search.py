@@ -161,10 +161,13 @@ def find(
 
 
 def _require_one_kind(words: list[str] | None, image: Path | None, clip: str | None) -> None:
-    if sum(bool(kind) for kind in (words, image, clip)) != 1:
+    given = sum(bool(kind) for kind in (words, image, clip))
+    if given == 0:
         raise typer.BadParameter(
-            "ask in one way: in words, with --image or with --clip; --plus moves a picture by words"
+            "the query is missing: give words, --image FILE or --clip VIDEO@START-END; --plus and --minus only move it"
         )
+    if given > 1:
+        raise typer.BadParameter("ask in one way: in words, with --image or with --clip; --plus and --minus move it")
 
 
 @contextmanager
