@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from momentret.errors import ConfigError
 from momentret.words import count_of
 
-__all__ = ["find_device", "nearest"]
+__all__ = ["find_device", "nearest", "require"]
 
 
 def find_device(name: str) -> str:
@@ -33,6 +33,16 @@ def find_device(name: str) -> str:
             f"device {name!r} is not there: torch sees {count_of(torch.cuda.device_count(), 'GPU')}, counted from 0"
         )
     return name
+
+
+def require(true: bool, name: str, value: object, expected: str) -> None:
+    """Refuse a value of a config.
+
+    Raises:
+        ConfigError: `true` is False; the message names the key, what it is and what was expected.
+    """
+    if not true:
+        raise ConfigError(f"{name} is {value!r}, expected {expected}")
 
 
 def nearest(name: str, known: list[str], otherwise: str | None = None) -> str:

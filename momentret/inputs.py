@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from momentret.config import require
 from momentret.errors import ConfigError, FeatureError
 
 __all__ = [
@@ -57,8 +58,7 @@ class InputConfig:
     def __post_init__(self) -> None:
         for name in ("max_clips", "max_words"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"inputs.{name} is {value}, expected at least 1 or null")
+            require(value is None or value >= 1, f"inputs.{name}", value, "at least 1 or null")
         if not (self.use_video or self.temporal_endpoints):
             raise ConfigError("inputs.use_video and inputs.temporal_endpoints are both false: nothing is left to see")
 

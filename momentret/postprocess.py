@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from momentret.config import require
 from momentret.errors import ConfigError, PredictionError
 from momentret.records import Annotation, Moment, Prediction
 from momentret.spans import non_maximum_suppression
@@ -42,13 +43,11 @@ class PostprocessConfig:
             object.__setattr__(self, "clamp", tuple(self.clamp))  # JSON brings a list
             if len(self.clamp) != 2 or not self.clamp[0] <= self.clamp[1]:
                 raise ConfigError(f"postprocess.clamp is {self.clamp}, expected [start, end] in seconds or null")
-        if self.round_to is not None and not self.round_to > 0:
-            raise ConfigError(f"postprocess.round_to is {self.round_to}, expected seconds above 0 or null")
-        if self.nms_threshold is not None and not 0 <= self.nms_threshold <= 1:
-            raise ConfigError(f"postprocess.nms_threshold is {self.nms_threshold}, expected [0, 1] or null")
+        step, overlap = self.round_to, self.nms_threshold
+        require(step is None or 0 < step < float("inf"), "postprocess.round_to", step, "seconds above 0 or null")
+        require(overlap is None or 0 <= overlap <= 1, "postprocess.nms_threshold", overlap, "[0, 1] or null")
         for name in ("max_before_nms", "max_after_nms"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"postprocess.{name} is {getattr(self, name)}, expected at least 1")
+            require(getattr(self, name) >= 1, f"postprocess.{name}", getattr(self, name), "at least 1")
 
 
 def to_predictions(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from momentret.errors import ConfigError
+from momentret.config import require
 from momentret.records import Annotation, Window
 from momentret.spans import windows_to_spans
 
@@ -39,10 +39,10 @@ class TargetConfig:
     """``l1``: (centre, width) fractions; ``ce``: inclusive clip indices."""
 
     def __post_init__(self) -> None:
-        if self.saliency not in SALIENCY_KINDS:
-            raise ConfigError(f"targets.saliency is {self.saliency!r}, expected one of {', '.join(SALIENCY_KINDS)}")
-        if self.span not in ("l1", "ce"):
-            raise ConfigError(f"targets.span is {self.span!r}, expected 'l1' or 'ce'")
+        windows, kinds = self.max_windows, ", ".join(SALIENCY_KINDS)
+        require(windows is None or windows >= 1, "targets.max_windows", windows, "at least 1 or null")
+        require(self.saliency in SALIENCY_KINDS, "targets.saliency", self.saliency, f"one of {kinds}")
+        require(self.span in ("l1", "ce"), "targets.span", self.span, "'l1' or 'ce'")
 
 
 def span_targets(

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
-from momentret.errors import ConfigError, MismatchError
+from momentret.config import require
+from momentret.errors import MismatchError
 from momentret.inputs import Batch
 from momentret.models.layers import MLP, Dropout, Group, InputProjection, MultiheadAttention, Packing, sine_positions
 from momentret.models.matching import Matches, match
@@ -101,7 +102,7 @@ class MomentDETRConfig:
                 type(value) is kind or (kind is float and whole), item.name, value, f"a value like {item.default!r}"
             )
             _require(kind is not int or value >= 1, item.name, value, "at least 1")
-            _require(kind is not float or math.isfinite(value), item.name, value, "a finite number")
+            _require(kind is not float or 0 <= value < math.inf, item.name, value, "a finite number, at least 0")
         for name in ("dropout", "input_dropout"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a share in [0, 1)")
         for name in ("encoder_layers", "decoder_layers"):
@@ -113,8 +114,7 @@ class MomentDETRConfig:
 
 
 def _require(true: bool, name: str, value: object, expected: str) -> None:
-    if not true:
-        raise ConfigError(f"moment_detr.{name} is {value!r}, expected {expected}")
+    require(true, f"moment_detr.{name}", value, expected)
 
 
 class MomentDETR(nn.Module):

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from momentret.config import find_device, nearest
+from momentret.config import find_device, nearest, require
 from momentret.datasets import DATASETS
 from momentret.datasets.targets import TargetConfig
 from momentret.errors import ConfigError
@@ -79,12 +79,11 @@ class DataConfig:
             raise ConfigError(
                 f"data.select_on is {self.select_on!r} but data.annotations.{self.select_on} is not given"
             )
-        if not 0 < self.train_share <= 1:
-            raise ConfigError(f"data.train_share is {self.train_share}, expected a share in (0, 1]")
-        if not 0 <= self.text_dropout < 1:
-            raise ConfigError(f"data.text_dropout is {self.text_dropout}, expected a share in [0, 1)")
-        if self.clip_length <= 0:
-            raise ConfigError(f"data.clip_length is {self.clip_length}, expected seconds above 0")
+        length, held_out = self.clip_length, self.held_out_share
+        require(0 < length < float("inf"), "data.clip_length", length, "seconds above 0")
+        require(0 <= self.text_dropout < 1, "data.text_dropout", self.text_dropout, "a share in [0, 1)")
+        require(0 < self.train_share <= 1, "data.train_share", self.train_share, "a share in (0, 1]")
+        require(0 < held_out < 1, "data.held_out_share", held_out, "a share in (0, 1)")
 
 
 @dataclass
@@ -98,7 +97,7 @@ class TrainConfig:
     lr_drop: int = 400
     """Epochs after which the learning rate is divided by ten, again and again."""
     grad_clip: float = 0.1
-    """Largest L2 norm of the whole gradient."""
+    """Largest L2 norm of the whole gradient; ``.inf``: no clipping."""
     precision: str = "32-true"
     """``32-true``, or ``bf16-mixed``: for GPUs and CPUs with bfloat16 instructions, far slower on others."""
     seed: int = 2018
@@ -124,14 +123,17 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_every", "eval_batch_size", "lr_drop"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name} is {getattr(self, name)}, expected at least 1")
-        if self.workers is not None and self.workers < 0:
-            raise ConfigError(f"train.workers is {self.workers}, expected at least 0, or null")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ConfigError(f"train.device is {self.device!r}, expected auto, cpu or cuda")
-        if self.precision not in ("32-true", "bf16-mixed"):
-            raise ConfigError(f"train.precision is {self.precision!r}, expected '32-true' or 'bf16-mixed'")
+            require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "at least 1")
+        for name, least in (("workers", 0), ("patience", 0), ("keep_every", 1), ("threads", 1)):
+            value = getattr(self, name)
+            require(value is None or value >= least, f"train.{name}", value, f"at least {least}, or null")
+        require(0 < self.lr < float("inf"), "train.lr", self.lr, "a finite number above 0")
+        require(0 <= self.weight_decay < float("inf"), "train.weight_decay", self.weight_decay, "0 or above, finite")
+        require(self.grad_clip > 0, "train.grad_clip", self.grad_clip, "above 0 (.inf: no clipping)")
+        require(self.seed >= 0, "train.seed", self.seed, "at least 0")
+        require(self.device in ("auto", "cpu", "cuda"), "train.device", self.device, "auto, cpu or cuda")
+        precisions = ("32-true", "bf16-mixed")
+        require(self.precision in precisions, "train.precision", self.precision, "'32-true' or 'bf16-mixed'")
         for name in self.loggers:
             if name not in ("tensorboard", "wandb"):
                 raise ConfigError(f"train.loggers names {name!r}{nearest(name, ['tensorboard', 'wandb'])}")
@@ -213,6 +215,16 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+def _instantiate(parser: ArgumentParser, values: Namespace) -> Namespace:
+    """Build the config dataclasses; what one of them refuses is told as it says it, not as the parser wraps it."""
+    try:
+        return parser.instantiate(values)
+    except ValueError as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        raise
+
+
 def parse_run(arguments: Sequence[str]) -> RunConfig:
     """Read a run from ``--config FILE`` and dotted overrides.
 
@@ -225,7 +237,7 @@ def parse_run(arguments: Sequence[str]) -> RunConfig:
     """
     parser = _parser()
     values: Namespace = parser.parse_args(list(arguments))
-    run = parser.instantiate(values)
+    run = _instantiate(parser, values)
     chosen = [name for name in MODELS if run[name] is not None]
     if len(chosen) != 1:
         raise ConfigError(f"a run trains one model: give exactly one of the keys {', '.join(MODELS)}")
