@@ -65,5 +65,5 @@ class MismatchError(MomentretError):
 class OutputExistsError(MomentretError):
     """An output path is taken and overwriting was not asked for."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{str(path)!r} exists already; choose another path or pass --overwrite")
+    def __init__(self, path: Path, next_step: str = "choose another path or pass --overwrite") -> None:
+        super().__init__(f"{str(path)!r} exists already; {next_step}")

@@ -6,6 +6,8 @@ import logging
 import shutil
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -47,10 +49,12 @@ def train(run: RunConfig, *, resume: bool = False, overwrite: bool = False, prog
         progress: reports on the final test predictions; training has its own bar.
 
     Raises:
-        OutputExistsError: the folder is taken and neither flag was given.
+        OutputExistsError: the folder is taken and neither flag was given, or it is no run.
         MismatchError: resuming with another recipe than the run was started with.
-        ConfigError: there is no GPU and the recipe asks for one.
+        ConfigError: there is no GPU and the recipe asks for one, or both flags are given.
     """
+    if resume and overwrite:
+        raise ConfigError("--resume goes on with a run and --overwrite deletes it; give one of them")
     find_device(run.train.device)
     if run.train.threads is not None:
         torch.set_num_threads(run.train.threads)
@@ -58,12 +62,13 @@ def train(run: RunConfig, *, resume: bool = False, overwrite: bool = False, prog
     data.setup()  # before anything is written: bad data leaves no folder behind
     run = sized(run, data)
     _prepare_folder(run, resume, overwrite)
-    module = MomentModule(_new_model(run), run.train, full_shape(run))
-    folder = RunFolder(run, data)
-    state = run.output / "resume.ckpt" if resume else None
-    with warnings.catch_warnings():
-        _ignore_known_warnings()
-        _trainer(run, folder).fit(module, datamodule=data, ckpt_path=state)
+    with _no_empty_run(run.output):
+        module = MomentModule(_new_model(run), run.train, full_shape(run))
+        folder = RunFolder(run, data)
+        state = run.output / "resume.ckpt" if resume else None
+        with warnings.catch_warnings():
+            _ignore_known_warnings()
+            _trainer(run, folder).fit(module, datamodule=data, ckpt_path=state)
     if data.test and run.data.select_on != "test":
         _report_test(run, data, progress)
     return run.output
@@ -93,11 +98,26 @@ def _prepare_folder(run: RunConfig, resume: bool, overwrite: bool) -> None:
             raise CheckpointError(f"{run.output} has no finished epoch to resume from; start again with --overwrite")
         _require_same(saved.read_text(encoding="utf-8"), run.text)
     elif run.output.exists() and any(run.output.iterdir()):
-        if not overwrite or not saved.exists():  # never delete a folder that is no run of ours
+        if not overwrite:
             raise OutputExistsError(run.output)
+        if not saved.exists():  # never delete a folder that is no run of ours
+            raise OutputExistsError(
+                run.output, "it holds no training run, which alone --overwrite deletes; choose another path"
+            )
         shutil.rmtree(run.output)
     with atomic_write(saved) as file:
         file.write(run.text)
+
+
+@contextmanager
+def _no_empty_run(folder: Path) -> Iterator[None]:
+    """Delete the run's folder if it fails before its first epoch is over: the corrected command finds the path free."""
+    try:
+        yield
+    except BaseException:
+        if not any((folder / name).exists() for name in ("resume.ckpt", "last.safetensors")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _require_same(saved: str, current: str) -> None:

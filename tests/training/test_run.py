@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +20,13 @@ from safetensors.torch import load_file
 from momentret.datasets import read_annotations
 from momentret.datasets.examples import EpochSampler, Examples
 from momentret.datasets.targets import TargetConfig
-from momentret.errors import AnnotationError, FeatureError, MismatchError, OutputExistsError
+from momentret.errors import AnnotationError, ConfigError, FeatureError, MismatchError, OutputExistsError
 from momentret.features import FeatureConfig, open_store
 from momentret.inputs import InputConfig
 from momentret.predict import Predictor
 from momentret.records import read_predictions
 from momentret.training.config import RunConfig, parse_run
+from momentret.training.folder import RunFolder
 from momentret.training.run import train
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
@@ -130,9 +132,35 @@ def test_an_existing_run_is_not_overwritten(finished: Path, tiny_data: Path) -> 
 
 def test_a_folder_that_is_no_run_is_never_deleted(tiny_data: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputExistsError):
+    with pytest.raises(OutputExistsError, match="holds no training run"):
         train(recipe(tiny_data, tmp_path), overwrite=True)
     assert (tmp_path / "thesis.tex").exists()
+
+
+def test_going_on_and_starting_again_contradict_each_other(finished: Path, tiny_data: Path) -> None:
+    with pytest.raises(ConfigError, match="--resume goes on"):
+        train(recipe(tiny_data, finished), resume=True, overwrite=True)
+    assert (finished / "resume.ckpt").exists()
+
+
+def test_a_run_that_fails_in_its_first_epoch_leaves_its_path_free(tiny_data: Path, tmp_path: Path) -> None:
+    features = tmp_path / "features"
+    shutil.copytree(tiny_data / "features", features)
+    for path in (features / "clip_features").glob("train*.npz"):
+        np.savez(path, features=np.full((20, 16), np.nan, np.float32))
+    with pytest.raises(FeatureError):
+        train(recipe(tiny_data, tmp_path / "run", f"--data.features.root={features}"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_fails_later_keeps_its_epochs(
+    finished: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.setattr(RunFolder, "on_validation_end", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(recipe(tiny_data, output, "--train.epochs=5"), resume=True)
+    assert (output / "resume.ckpt").exists()
 
 
 def test_missing_features_are_named_before_anything_is_written(tiny_data: Path, tmp_path: Path) -> None:
