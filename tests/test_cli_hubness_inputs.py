@@ -240,6 +240,24 @@ def test_an_index_gets_its_biases(coloured: Path, tmp_path: Path, capsys) -> Non
     assert momentret("hubness", *arguments, "--overwrite", "-m", "dis", "--exact") == 0
 
 
+@pytest.mark.parametrize(("count", "warned"), [(299, True), (300, False)])
+def test_few_queries_are_warned_of_when_an_index_is_fitted(
+    count: int, warned: bool, coloured: Path, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "train.txt").write_text("".join(f"a red bus {number}\n" for number in range(count)))
+    assert momentret("hubness", "index", coloured, tmp_path / "train.txt", "--json") == 0
+    captured = capsys.readouterr()
+    expected = [f"the query bank has {count} rows; below 300 a correction is mostly noise: use more"] * warned
+    assert json.loads(captured.out)["warnings"] == expected
+    assert captured.err.splitlines() == [f"warning: {text}" for text in expected]
+
+
+def test_a_bank_of_few_rows_is_warned_of_without_queries_too(files: Path, capsys) -> None:
+    np.save(files / "few.npy", P[:4])
+    assert momentret("hubness", "fit", "--query-bank", files / "few.npy", "-o", files / "state", "--json") == 0
+    assert "has 4 rows" in json.loads(capsys.readouterr().out)["warnings"][0]
+
+
 @pytest.mark.parametrize(
     ("content", "word"), [(b"\n \n", "holds no queries"), (b"\xff\xfe", "not UTF-8"), (None, "No such file")]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import typer
@@ -11,6 +12,8 @@ from momentret.cli.hubness_options import JSON, OVERWRITE, SHRINK
 from momentret.cli.hubness_run import print_fitted
 
 __all__ = ["index", "simulate"]
+
+logger = logging.getLogger(__name__)
 
 
 def index(
@@ -32,6 +35,7 @@ def index(
 ) -> None:
     """Fit a bias per video of an index on training queries, and keep it with the index for searches to use."""
     from momentret.files import refuse_existing
+    from momentret.search.hubness.checking import few_rows
     from momentret.search.hubness.config import HubnessConfig
     from momentret.search.hubness.corpus import (
         CorpusHubness,
@@ -60,7 +64,11 @@ def index(
             progress_bar,
         )
     state.save(output, overwrite)
-    print_fitted(state.normaliser, output, as_json, parameters(state.normaliser, "given"))
+    facts = state.normaliser.facts
+    warnings = few_rows(facts.bank_queries, facts.bank_gallery)
+    for warning in warnings:
+        logger.warning(warning)
+    print_fitted(state.normaliser, output, as_json, {**parameters(state.normaliser, "given"), "warnings": warnings})
 
 
 def simulate(

@@ -12,7 +12,7 @@ from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.rows import Rows
 from momentret.words import count_of
 
-__all__ = ["check_banks", "odd_settings", "require_allowed", "require_other_ids"]
+__all__ = ["check_banks", "few_rows", "odd_settings", "require_allowed", "require_other_ids"]
 
 FEW = 300  # bank rows below which an unshrunk correction can hurt
 LOOKED_AT = 1024
@@ -42,6 +42,15 @@ def odd_settings(config: HubnessConfig, banks: dict[str, Rows]) -> list[str]:
             items, option = banks[name].shape[1], f"k_{name.removesuffix('_bank')}"
             warnings.append(f"{option} is {k}, the gallery has {items} items: every item is activated")
     return warnings
+
+
+def few_rows(query_bank: int, gallery_bank: int) -> list[str]:
+    """Return warnings of banks with so few rows that they say little; 0: there is none."""
+    return [
+        f"the {name} has {count_of(rows, 'row')}; below {FEW} a correction is mostly noise: use more"
+        for name, rows in (("query bank", query_bank), ("gallery bank", gallery_bank))
+        if 0 < rows < FEW
+    ]
 
 
 def require_other_ids(bank: Sequence[str] | None, test: Sequence[str] | None, name: str) -> None:
@@ -86,9 +95,6 @@ def check_banks(
     for name, bank in (("query bank", query_bank), ("gallery bank", gallery_bank)):
         if bank is not None:
             _check_columns(S, bank, name)
-            if bank.shape[0] < FEW:
-                rows = count_of(bank.shape[0], "row")
-                warnings.append(f"the {name} has {rows}; below {FEW} a correction is mostly noise")
     if query_bank is not None:
         warnings += _check_overlap(S, query_bank, allow_overlap)
         if not embeddings:

@@ -11,7 +11,7 @@ from typing import Any
 
 from momentret.errors import ConfigError, MismatchError
 from momentret.search.hubness.arrays import Array
-from momentret.search.hubness.checking import check_banks, require_other_ids
+from momentret.search.hubness.checking import check_banks, few_rows, require_other_ids
 from momentret.search.hubness.preparing import Preparing, prepare_banks
 from momentret.search.hubness.reading import Source, read_source
 from momentret.search.hubness.rows import MatrixRows, ProductRows, Rows, content_hash
@@ -119,11 +119,15 @@ def open_inputs(
     sources = {name: read_source(spec, _title(name)) for name, spec in specs.items() if spec}
     inputs = _open(sources, metric, turned, allow_overlap, preparing or Preparing())
     inputs.direction = direction
-    if inputs.S is not None:
-        bank, other = inputs.banks.get("query_bank"), inputs.banks.get("gallery_bank")
-        for warning in check_banks(inputs.S, bank, other, gallery is not None, allow_overlap):
-            inputs.warn(warning)
+    _check(inputs, gallery is not None, allow_overlap)
     return inputs
+
+
+def _check(inputs: Inputs, embeddings: bool, allow_overlap: bool) -> None:
+    bank, other = inputs.banks.get("query_bank"), inputs.banks.get("gallery_bank")
+    warnings = [] if inputs.S is None else check_banks(inputs.S, bank, other, embeddings, allow_overlap)
+    for warning in [*warnings, *few_rows(*(0 if rows is None else rows.shape[0] for rows in (bank, other)))]:
+        inputs.warn(warning)
 
 
 def _open(
