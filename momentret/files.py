@@ -19,6 +19,7 @@ from momentret.errors import DataError, OutputExistsError
 __all__ = [
     "atomic_path",
     "atomic_write",
+    "blamed_on",
     "cache_folder",
     "clean_name",
     "json_rows",
@@ -42,6 +43,15 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 @contextmanager
+def blamed_on(path: Path) -> Iterator[None]:
+    """Let an `OSError` name `path`, which the user gave, in place of a file of ours in it or beside it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # of the same class: it follows from errno
+
+
+@contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` that takes its place when the block ends well.
 
@@ -62,14 +72,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     For what others write by name; see `atomic_write`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
+    with blamed_on(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
     os.close(handle)
     try:
         yield Path(name)
         with open(name, "r+b") as file:
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        with blamed_on(path):
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

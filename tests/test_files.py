@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from momentret.errors import DataError, OutputExistsError
-from momentret.files import atomic_path, atomic_write, cache_folder, json_rows, refuse_existing, write_jsonl
+from momentret.files import atomic_path, atomic_write, blamed_on, cache_folder, json_rows, refuse_existing, write_jsonl
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -15,6 +15,17 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         file.writelines(["half", 3])
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder in which nobody can make a file")
+def test_what_cannot_be_written_is_named_as_it_was_given() -> None:
+    with pytest.raises(OSError, match=r"'/proc/a\.html'$"), atomic_write(Path("/proc/a.html")):
+        pass
+
+
+def test_a_file_of_ours_is_blamed_on_what_the_user_gave(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"'films\.index'$"), blamed_on(Path("films.index")):
+        (tmp_path / "a").rename(tmp_path / "b")
 
 
 def test_a_cache_is_the_users_or_the_one_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from momentret.features.layouts import Family
 from momentret.features.manifest import FORMAT_VERSION, SourceManifest
 from momentret.features.readers import check_rows, npy_header
 from momentret.features.sources import check_id, find_path
-from momentret.files import refuse_existing
+from momentret.files import blamed_on, refuse_existing
 
 __all__ = ["PackedSource", "staged_folder", "write_family"]
 
@@ -241,7 +241,8 @@ def staged_folder(output: Path, overwrite: bool = False) -> Iterator[Path]:
     _require_replaceable(output, overwrite)
     output.parent.mkdir(parents=True, exist_ok=True)
     stage = output.parent / f".{output.name[:100]}.{uuid.uuid4().hex[:8]}.tmp"
-    stage.mkdir()
+    with blamed_on(output):
+        stage.mkdir()
     try:
         yield stage
         _require_replaceable(output, overwrite)  # packing took a while: look again

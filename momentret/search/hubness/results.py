@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from momentret.errors import ConfigError, OutputExistsError
-from momentret.files import atomic_write, refuse_existing, write_json
+from momentret.files import atomic_write, blamed_on, refuse_existing, write_json
 from momentret.plots.hubness import plot_hubness, plot_lorenz, plot_tuning
 from momentret.progress import Progress, silent
 from momentret.search.hubness.counting import PassResult, run_pass
@@ -76,7 +76,8 @@ def results_folder(output: Path, overwrite: bool) -> Iterator[Path]:
     if output.exists() and not (output.is_dir() and (_is_ours(output) or not any(output.iterdir()))):
         raise OutputExistsError(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name[:100]}.", suffix=".tmp"))
+    with blamed_on(output):
+        stage = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name[:100]}.", suffix=".tmp"))
     try:
         yield stage
         if output.exists():

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from momentret.files import blamed_on
 from momentret.search.index.errors import DamagedIndexError, IndexLockedError
 
 __all__ = ["Lock", "RowFile", "naming_path", "raw", "read_array", "sync_folder", "write_all", "write_file"]
@@ -133,7 +134,8 @@ class Lock:
     """The right to write, held through the operating system: it ends with the process, however that dies."""
 
     def __init__(self, path: Path) -> None:
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        with blamed_on(path.parent):
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _lock_file(self._handle)
         except OSError as error:
