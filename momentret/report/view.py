@@ -93,7 +93,7 @@ def _view_answer(answer: Answer, pictures: Pictures) -> QueryView:
 
 def _how_sure(answer: Answer) -> str:
     if answer.presence is None:
-        return "How sure it is that it is there is not known: there are too few videos to compare with"
+        return "How sure it is that it is there is not known: the videos are too few or too alike to compare"
     return f"{answer.presence:.0%} sure that it is there; {answer.min_confidence:.0%} is needed to say so"
 
 

@@ -230,7 +230,7 @@ class SearchEngine:
         while True:
             asked = replace(asked, top=_PIECES * asked.top) if grow else asked
             hits = self._find(query, asked)
-            known = self.presence.confidences(query, _evidence(hits), options).tolist()
+            known = self.presence.confidences(query, _evidence(query, hits), options).tolist()
             sure = [None if math.isnan(confidence) else confidence for confidence in known]
             found = [hit for hit, _ in hits]
             if refine is not None and found:
@@ -264,7 +264,7 @@ class SearchEngine:
         return Curve(video.start, video.clip_length, tuple(scores.tolist()))
 
     def _find_evidence(self, query: Query, options: SearchOptions) -> Found:
-        return _evidence(self._find(query, options))
+        return _evidence(query, self._find(query, options))
 
     def _find(self, query: Query, options: SearchOptions) -> list[Scored]:
         """Return hits and scores, best first; what the query was taken from is no answer."""
@@ -277,8 +277,8 @@ class SearchEngine:
         return [pair for pair in hits if not _is_source(pair[0], query)][: options.top]
 
 
-def _evidence(hits: Sequence[Scored]) -> Found:
-    return [(hit.video.video_id, evidence(score, hit.to_video, hit.to_language)) for hit, score in hits]
+def _evidence(query: Query, hits: Sequence[Scored]) -> Found:
+    return [(hit.video.video_id, evidence(score, hit.to_video, hit.to_language, query.kind)) for hit, score in hits]
 
 
 def _apart(found: Sequence[Sure], options: SearchOptions) -> list[Sure]:

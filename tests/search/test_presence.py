@@ -47,10 +47,25 @@ def test_true_matches_among_the_background_do_little_harm() -> None:
 def test_confidence_grows_with_the_score_and_is_a_probability() -> None:
     calibration = Calibration.fit(*chance(100))
     assert calibration is not None
-    sure = calibration.confidence(np.linspace(-2, 2, 50), np.zeros(2))
+    sure = calibration.confidence(np.linspace(-2, 2, 5000), np.zeros(2))
     assert (np.diff(sure) >= 0).all()
     assert 0 < sure[0] < 0.15
     assert 0.97 < sure[-1] < 1
+
+
+@pytest.mark.parametrize("reach", [0.5, 1.4, 2.9, 3.1, 5.0, 40.0])
+def test_a_higher_score_is_never_less_sure_or_nothing_is_known(reach: float) -> None:
+    none = np.zeros(1)
+    calibration = Calibration(none, none, none, place=2.0 - 0.5, width=0.5 / reach, queries=64)
+    sure = calibration.confidence(np.linspace(0, 2, 5000), none)
+    assert np.isnan(sure).all() if reach < 3 else (np.diff(sure) >= 0).all()
+
+
+def test_nothing_is_known_of_a_query_that_chance_fits_perfectly() -> None:
+    one = np.ones(1)
+    calibration = Calibration(0 * one, one, 0.5 * one, place=0.6, width=0.1, queries=64)
+    assert np.isfinite(calibration.confidence(2 * one, 0 * one)).all()
+    assert np.isnan(calibration.confidence(2 * one, 3 * one)).all()
 
 
 def test_a_trait_that_is_not_known_counts_as_average() -> None:
@@ -111,6 +126,7 @@ def test_evidence_is_that_all_of_the_query_is_there_not_that_nothing_else_is() -
     assert evidence(2.0, 1.0, 1.0) == 2.0
     assert evidence(1.0, 0.6, 0.4) > evidence(1.0, 0.5, 0.5) > evidence(1.0, 0.4, 0.6)
     assert evidence(0.9, 0.6, 0.4) == pytest.approx(evidence(1.0, 0.6, 0.4) - 0.1), "a correction moves it as much"
+    assert evidence(1.0, 0.6, 0.4, "picture") == 1.0
 
 
 class Vectors(FakeEncoder):
@@ -225,6 +241,27 @@ def test_a_part_of_the_corpus_has_chances_of_its_own(tmp_path: Path) -> None:
         assert engine.search(Query("", about(3, 1.5)), options).present
         assert not engine.search(Query("", about(5, 1.5)), options).present
         assert not list((tmp_path / "index").glob("presence-*.json"))
+
+
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_of_a_clip_the_better_moment_is_never_less_sure(tmp_path: Path, tokens: int) -> None:
+    with build(tmp_path / "index", range(30), dim=64) as index:
+        engine = SearchEngine(index, Vectors(64, 1.5))
+        for number in range(15):
+            answer = engine.search(Query("", about(number, 1.5, tokens=tokens), "picture"))
+            sure = [moment.confidence for moment in answer.moments]
+            assert None not in sure
+            assert sure == sorted(sure, reverse=True)
+
+
+def test_of_a_clip_nothing_is_known_where_every_video_shows_the_same(tmp_path: Path) -> None:
+    with build(tmp_path / "index", range(0), dim=64) as index:
+        for number in range(30):
+            video, clips = video_of(number % 3, 64)
+            index.add(replace(video, video_id=f"copy {number}"), clips)
+        answer = SearchEngine(index, Vectors(64, 1.5)).search(Query("", about(1, 0.5, tokens=1), "picture"))
+    assert answer.presence is None
+    assert {moment.confidence for moment in answer.moments} == {None}
 
 
 def test_a_lone_picture_in_one_video_is_not_known() -> None:

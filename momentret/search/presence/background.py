@@ -159,19 +159,21 @@ def clip_bank(reference: Reference, length: int, count: int = BANK) -> list[Quer
     ]
 
 
-def evidence(score: Array, to_video: Array, to_language: Array) -> Array:
+def evidence(score: Array, to_video: Array, to_language: Array, kind: Kind = "text") -> Array:
     """Return how much a window speaks for the presence of what was asked for; at most 2, as a score.
 
     A score is the sum of how well the window holds all of the query, `to_video`, and how little else it holds,
     `to_language`. Presence is about the first, a mean over tokens, in which their noise cancels; the other takes for
-    every clip its luckiest token, so that noise adds to what a short window scores by chance.
+    every clip its luckiest token, so that noise adds to what a short window scores by chance. The tokens of a picture
+    are clips as others are, a single one mostly: of those it is the score itself.
 
     Args:
         score: of the window, corrected if scores are: a correction moves the evidence as much.
         to_video: see `momentret.search.index.Hit`.
         to_language: likewise.
+        kind: of the query.
     """
-    return score + LEAN * (to_video - to_language)
+    return score + LEAN * (to_video - to_language) if kind == "text" else score
 
 
 def mistrust(reference: Reference) -> np.ndarray:
@@ -199,7 +201,7 @@ def traits_of(query: Query, reference: Reference, found_in: str | None) -> np.nd
     if len(others):
         product = query.tokens @ others.T  # (T, R)
         to_video, to_language = product.mean(0), product.max(0)
-        scores = evidence(to_video + to_language, to_video, to_language)
+        scores = evidence(to_video + to_language, to_video, to_language, query.kind)
         level, spread = float(scores.mean()), float(scores.std())
     unity = float((query.tokens @ query.tokens.T).mean())
     return np.array([level, spread, len(query.tokens) ** -0.5, unity])

@@ -28,6 +28,7 @@ _OUTLIER = 4.0  # Gumbel scales above the median; a chance score is beyond that 
 _LEVELS = np.linspace(0.05, 0.6, 12)  # quantiles that the law is fitted to: the upper ones may hold true matches
 _NARROWEST = 0.01  # of the way from chance to a perfect match: finer differences than that say nothing
 _WEAKNESS = 1.5  # matches become rarer by e over two thirds of the way: 0 suits strong encoders, 2 weak ones, by Brier
+_APART = 3.0  # scales from chance to a perfect match, below which chance reaches one in every twentieth search
 _FARTHEST = 3.0  # standard deviations of the background's traits beyond which a trait says no more
 _ARRAYS = ("centre", "spread", "slopes")
 
@@ -91,9 +92,16 @@ class Calibration:
         return excess
 
     def confidence(self, scores: np.ndarray, traits: np.ndarray) -> np.ndarray:
-        """Return the probability in [0, 1] that each of the scores ``(K,)`` of a query is no chance."""
-        z = np.maximum(self.excess(scores, traits), 0.0)  # below the mode, chance is as likely as at it
-        reach = max((PERFECT - self.place) / self.width, 1.0)
+        """Return the probability in [0, 1] that each of the scores ``(K,)`` of a query is no chance.
+
+        A higher score never has a lower one. NaN where chance comes near a perfect match: in videos that are alike
+        or show everything twice, clips of the corpus are no background for one another.
+        """
+        reach = (PERFECT - self.place) / self.width
+        if min(reach, float(self.excess(np.array([PERFECT]), traits)[0])) < _APART:
+            return np.full(len(scores), np.nan)
+        lowest = -np.log(1 - _WEAKNESS / reach)  # below it the odds would fall with the score: they are held level
+        z = np.maximum(self.excess(scores, traits), lowest)
         match = np.exp(-_WEAKNESS * z / reach) * _WEAKNESS / reach / (1 - np.exp(-_WEAKNESS))
         confidence: np.ndarray = 1 / (1 + np.exp(-z - np.exp(-z)) / match + 1 / (self.queries + 1))
         return confidence

@@ -39,7 +39,7 @@ Search = Callable[[Query, SearchOptions], Found]
 _SAME_SIZE = 0.02  # share of videos that may come or go before chance is measured again; below 1000 videos none
 _MANY = 1000
 _TOP = 10  # moments of a background query, as many as answers usually have: the one of most evidence counts
-_VERSION = 3
+_VERSION = 4
 logger = logging.getLogger(__name__)
 
 
@@ -49,7 +49,7 @@ class Presence:
     Background queries go through the very search that is judged; see `calibration`. Trust it from about ten videos on.
     On fewer, the background queries still tell chance from more, but it cannot be seen how the query scores elsewhere,
     so a query that is vague by nature looks a little surer than it is. For pictures, whose background is the corpus'
-    own clips, it takes more than a few videos; on those it is not known.
+    own clips, it takes more than a few videos that do not repeat one another; else it is not known.
 
     It can be no better than the encoder. What is said to be there mostly is (of photographs and the `offline` encoder
     nine in ten at 0.9); but what a weak encoder cannot tell from chance is said to be absent though it is there.
