@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from momentret.search.hubness.checking import worse_than_chance
 from momentret.search.hubness.normaliser import HubnessNormaliser
+from momentret.search.hubness.retrieval import compare_ranks, retrieval_metrics
 from tests.helpers import momentret
-from tests.search.hubness_helpers import world
+from tests.search.hubness_helpers import matrices, world
 from tests.test_cli_hubness import P, S, failure, files
 from tests.test_cli_hubness_inputs import normalise
 
@@ -138,6 +140,31 @@ def test_a_loss_is_an_exit_status_of_its_own(files: Path, capsys) -> None:
     assert (files / "out" / "report.json").exists()
     good = ["normalise", files / "S.npy", "--query-bank", files / "P.npy", "--truth", "diag", "--fail-if-worse"]
     assert momentret("hubness", *good, "-o", files / "good") == 0
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_fall_beyond_chance_is_warned_of(turned: bool, tmp_path: Path, capsys) -> None:
+    scores, bank, _ = matrices(300, 400)
+    np.save(tmp_path / "S.npy", scores.T if turned else scores)
+    np.save(tmp_path / "P.npy", bank)
+    arguments = [tmp_path / "S.npy", "--query-bank", tmp_path / "P.npy", "--truth", "diag", "--json"]
+    assert momentret("hubness", "normalise", *arguments, "-o", tmp_path / "out") == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    before, after = (report["retrieval"][side]["R1"] for side in ("raw", "normalised"))
+    fell = f"R@1 fell from {before:.1f} to {after:.1f} (query-to-gallery; "
+    assert [text.startswith(fell) and "--transpose" in text for text in report["warnings"]] == [True] * turned
+    assert captured.err.splitlines() == [f"warning: {text}" for text in report["warnings"]]
+
+
+@pytest.mark.parametrize(("lost", "warned"), [(9, False), (22, False), (23, True)])  # p 1, 0.0501, 0.035
+def test_chance_is_a_test_over_the_queries_that_changed(lost: int, warned: bool) -> None:
+    before, after = (np.zeros(100), np.zeros(100))
+    before[:10], after[10 : 10 + lost] = 1, 1  # 10 gained
+    report = {"retrieval": {"raw": retrieval_metrics(before), "normalised": retrieval_metrics(after)}}
+    report |= {"direction": "query-to-gallery", "difference": compare_ranks(before, after)}
+    assert len(worse_than_chance(report, None)) == warned
+    assert not any("--transpose" in text for text in worse_than_chance(report, (100, 90)))
 
 
 def test_a_sample_of_the_bank_is_drawn_by_its_seed(files: Path, capsys) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.rows import Rows
 from momentret.words import count_of
 
-__all__ = ["check_banks", "few_rows", "odd_settings", "require_allowed", "require_other_ids"]
+__all__ = ["check_banks", "few_rows", "odd_settings", "require_allowed", "require_other_ids", "worse_than_chance"]
 
 FEW = 300  # bank rows below which an unshrunk correction can hurt
 LOOKED_AT = 1024
+CHANCE = 0.05  # p-value of a fall of R@1 below which it is no accident
 
 
 def require_allowed(config: HubnessConfig, transductive: bool) -> None:
@@ -50,6 +52,25 @@ def few_rows(query_bank: int, gallery_bank: int) -> list[str]:
         f"the {name} has {count_of(rows, 'row')}; below {FEW} a correction is mostly noise: use more"
         for name, rows in (("query bank", query_bank), ("gallery bank", gallery_bank))
         if 0 < rows < FEW
+    ]
+
+
+def worse_than_chance(report: dict[str, Any], matrix: tuple[int, int] | None) -> list[str]:
+    """Return a warning if R@1 fell by more than chance would have it: McNemar's test over the queries that changed.
+
+    Args:
+        report: with the keys direction, retrieval and difference, and the truth known.
+        matrix: shape of the similarities; None: they come from embeddings, which cannot lie the wrong way round.
+    """
+    change = report["difference"] or {}
+    if "R1" not in change or change["lost"] <= change["gained"] or change["mcnemar_p"] >= CHANCE:
+        return []
+    before, after = (report["retrieval"][side]["R1"] for side in ("raw", "normalised"))
+    turned = "a matrix transposed (--transpose), " if matrix is not None and matrix[0] == matrix[1] else ""
+    return [
+        f"R@1 fell from {before:.1f} to {after:.1f} ({report['direction']}; {change['lost']} lost, "
+        f"{change['gained']} gained, p {change['mcnemar_p']:.2g}): is {turned}--truth of other queries or items, "
+        "or the bank of another domain?"
     ]
 
 

@@ -17,6 +17,7 @@ from momentret.errors import ConfigError, OutputExistsError
 from momentret.files import atomic_write, blamed_on, refuse_existing, write_json
 from momentret.plots.hubness import plot_hubness, plot_lorenz, plot_tuning
 from momentret.progress import Progress, silent
+from momentret.search.hubness.checking import worse_than_chance
 from momentret.search.hubness.counting import PassResult, run_pass
 from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.opening import Inputs
@@ -164,6 +165,9 @@ def _report(inputs: Inputs, normaliser: HubnessNormaliser | None, result: PassRe
         report |= {"method": normaliser.config.method, "transductive": traits.transductive}
         report |= parameters(normaliser, inputs.chosen_by, result)
     report |= compare(result, inputs.gallery_ids)
+    assert inputs.S is not None
+    for warning in worse_than_chance(report, inputs.S.shape if inputs.content is None else None):
+        inputs.warn(warning)
     report |= {"ties": ties, "warnings": list(inputs.warnings), "timing": dict(inputs.seconds)}
     return {**report, "memory": {"peak_mb": _peak_mb()}}
 
