@@ -117,6 +117,13 @@ def test_several_windows_go_into_a_folder(film: Path, tmp_path: Path, capsys: py
     assert "is one file for 2 windows; give a folder" in capsys.readouterr().err
 
 
+def test_a_folder_may_have_a_name_with_a_dot(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "my.cuts").mkdir()
+    for name in ("my.cuts", "2026.11"):
+        assert momentret("cut", film, "-w", "0.5-1", "--copy", "-o", tmp_path / name) == 0
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["film-0.5s-1s.mp4"]
+
+
 def test_a_copy_keeps_the_container(tmp_path: Path) -> None:
     path = render(tmp_path / "film.ts", options=H264)
     assert momentret("cut", path, "-w", "0.5-1", "--copy", "-o", tmp_path / "out") == 0
@@ -148,6 +155,8 @@ def test_names_that_are_no_text_are_cut_and_shown(
         (["{film}", "-w", "5", "-o", "{out}"], "window '5' is not START-END"),
         (["{film}", "-w", "5-2", "-o", "{out}"], "window '5-2' ends before it begins"),
         (["{film}", "-w", "0-1", "-o", "{out}.wmv"], "out.wmv' does not end like a video that can be written"),
+        (["{film}", "-w", "0-1", "-o", "{out}.xyz"], "out.xyz' does not end like a video that can be written"),
+        (["{film}", "-o", "{out}.mp4"], "name a --window START-END of it"),
         (["{found}", "-o", "{out}.mp4"], "names a file; give a folder"),
         (["{out}/absent", "-o", "{out}"], "No such file"),
     ],

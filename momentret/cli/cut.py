@@ -86,8 +86,11 @@ def _jobs_of_video(path: Path, windows: Sequence[str], output: Path) -> list[_Jo
     from momentret.video.cuts import format_of
 
     spans = [parse_window(window) for window in windows]
-    if ENDINGS.fullmatch(output.suffix) and not output.is_dir():
-        format_of(output)  # a file, then, and one that can be written
+    if not output.is_dir() and (ENDINGS.fullmatch(output.suffix) or (len(spans) == 1 and _is_ending(output.suffix))):
+        try:
+            format_of(output)  # a file, then, and one that can be written
+        except ConfigError as error:
+            raise ConfigError(f"{error}, or a folder that is there") from error
     if output.suffix.lower() not in FORMATS or output.is_dir():
         return [_Job(path, *span, output / _name(path, *span)) for span in spans]
     if len(spans) > 1:
@@ -95,17 +98,22 @@ def _jobs_of_video(path: Path, windows: Sequence[str], output: Path) -> list[_Jo
     return [_Job(path, *spans[0], output, named=True)]
 
 
+def _is_ending(suffix: str) -> bool:
+    """Tell a file's ending, as in ``two.xyz``, from the last part of a folder's name, as in ``2026.11``."""
+    return re.fullmatch(r"\.(?=\w*[a-z])\w{2,4}", suffix, re.IGNORECASE) is not None
+
+
 def _jobs_of_answers(source: Path, output: Path, top: int | None, nearest: bool) -> list[_Job]:
     from momentret.errors import ConfigError, DataError
     from momentret.search.answers import read_answers
     from momentret.video import FORMATS
 
-    if output.suffix.lower() in FORMATS and not output.is_dir():
-        raise ConfigError(f"found moments are cut into a folder, and {str(output)!r} names a file; give a folder")
     try:
         answers = read_answers(source)
     except DataError as error:
         raise DataError(f"{error}; to cut a video itself, name a --window START-END of it") from error
+    if output.suffix.lower() in FORMATS and not output.is_dir():
+        raise ConfigError(f"found moments are cut into a folder, and {str(output)!r} names a file; give a folder")
     jobs = []
     for number, answer in enumerate(answers, start=1):
         folder = output / f"{number:02d}-{_slug(answer.query)}" if len(answers) > 1 else output
