@@ -96,11 +96,31 @@ def test_what_exists_is_left_alone_and_the_rest_is_cut(
     first.parent.mkdir()
     first.write_text("mine")
     assert momentret("cut", found, "--output", tmp_path / "out") == 0
-    assert "exists already" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("1 of 2 cuts there already, left as they are; --overwrite makes")
     assert first.read_text() == "mine"
     assert len(list(first.parent.iterdir())) == 2
     assert momentret("cut", found, "--output", tmp_path / "out", "--overwrite") == 0
     assert first_number(first) == 12
+
+
+def test_a_finished_run_can_be_repeated(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["cut", film, "-w", "0-0.5", "-w", "0.7-1", "--copy", "-o", tmp_path / "out"]
+    assert momentret(*arguments) == 0
+    capsys.readouterr()
+    assert momentret(*arguments, "--json") == 0
+    shown = capsys.readouterr()
+    assert "2 of 2 cuts there already" in shown.err
+    assert {name: json.loads(shown.out)[name] for name in ("cut", "there_already", "failed")} == {
+        "cut": 0, "there_already": 2, "failed": 0,
+    }  # fmt: skip
+
+
+def test_a_file_that_is_named_is_not_taken_for_the_cut(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.mp4").write_text("mine")
+    assert momentret("cut", film, "-w", "0-0.5", "-o", tmp_path / "a.mp4") == 1
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_a_window_of_a_video_becomes_the_file_that_is_named(film: Path, tmp_path: Path) -> None:

@@ -53,8 +53,8 @@ def cut(
     """Cut found moments out of their videos.
 
     A found window is short, so the default is --exact: the file shows what was found, from its first frame to its last,
-    and plays everywhere. Files that exist are left alone and the others are cut, so an interrupted run can be repeated.
-    Exit 1 if nothing could be cut.
+    and plays everywhere. Files that exist are left alone and the others are cut, so a run can be repeated: it says how
+    many were there already. Exit 1 if nothing could be cut.
     """
     from momentret.video import IsolatedCutter, Limits
 
@@ -72,9 +72,17 @@ def cut(
             )
             if not as_json:
                 _tell(rows[-1])
-    failed = sum("error" in row for row in rows)
+    return _conclude(rows, as_json)
+
+
+def _conclude(rows: Sequence[dict[str, Any]], as_json: bool) -> int:
+    """Say what became of the cuts as a whole, and return the exit status."""
+    failed, there = sum("error" in row for row in rows), sum("there_already" in row for row in rows)
+    if there:
+        text = f"{there} of {count_of(len(rows), 'cut')} there already, left as they are; --overwrite makes them anew"
+        typer.echo(text, err=True)
     if as_json:
-        print_json({"cuts": rows, "cut": len(rows) - failed, "failed": failed})
+        print_json({"cuts": rows, "cut": len(rows) - failed - there, "there_already": there, "failed": failed})
     return 1 if failed == len(rows) else 0
 
 
@@ -166,6 +174,8 @@ def _carry_out(job: _Job, cutter: IsolatedCutter, exact: bool, overwrite: bool, 
         if not job.named:
             suffix = ".mp4" if exact else suffix_for_copy(cutter.probe(job.path))
             output = output.with_name(output.name + suffix)
+        if output.is_file() and not (overwrite or job.named):  # under a name that says of which window it is
+            return {**row, "output": str(output), "there_already": True}
         refuse_existing(output, overwrite)
         if output.exists() and output.samefile(job.path):
             raise ConfigError(f"{str(output)!r} is the video itself; choose another path")
@@ -188,6 +198,8 @@ def _facts(job: _Job, report: CutReport) -> dict[str, Any]:
 
 
 def _tell(row: dict[str, Any]) -> None:
+    if "there_already" in row:
+        return
     if "error" in row:
         typer.echo(f"not cut: {one_line(row['error'])}", err=True)
         return
