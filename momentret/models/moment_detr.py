@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
 from momentret.config import require
-from momentret.errors import MismatchError
+from momentret.errors import ConfigError, MismatchError
 from momentret.inputs import Batch
 from momentret.models.layers import MLP, Dropout, Group, InputProjection, MultiheadAttention, Packing, sine_positions
 from momentret.models.matching import Matches, match
@@ -31,12 +31,12 @@ FOREGROUND, BACKGROUND = 0, 1
 
 @dataclass(frozen=True)
 class MomentDETRConfig:
-    """Sizes, switches and loss weights; the defaults are the paper's for QVHighlights with CLIP features."""
+    """Sizes, switches and loss weights; the defaults are the paper's for QVHighlights."""
 
-    video_dim: int = 514
-    """Width of a prepared clip, the two temporal endpoints included."""
-    text_dim: int = 512
-    """Width of a text token."""
+    video_dim: int | None = None
+    """Width of a prepared clip, the two temporal endpoints included. None: training takes it from the features."""
+    text_dim: int | None = None
+    """Width of a text token. None: training takes it from the features."""
     max_words: int = 32
     """Rows of the text position table (used with `text_positions` only, but always part of the weights)."""
     max_clips: int = 75
@@ -96,7 +96,9 @@ class MomentDETRConfig:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            value, kind = getattr(self, item.name), type(item.default)
+            value, kind = getattr(self, item.name), int if item.default is None else type(item.default)
+            if value is None and item.default is None:
+                continue
             whole = type(value) is int
             _require(
                 type(value) is kind or (kind is float and whole), item.name, value, f"a value like {item.default!r}"
@@ -111,6 +113,17 @@ class MomentDETRConfig:
         _require(self.input_projections <= 3, "input_projections", self.input_projections, "1, 2 or 3")
         _require(self.span_loss in ("l1", "ce"), "span_loss", self.span_loss, "'l1' or 'ce'")
         _require(self.temperature > 0, "temperature", self.temperature, "above 0")
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """`video_dim` and `text_dim`, which a network cannot do without.
+
+        Raises:
+            ConfigError: one of them is not given.
+        """
+        if self.video_dim is None or self.text_dim is None:
+            raise ConfigError("moment_detr.video_dim or text_dim is not given; a network is as wide as its features")
+        return self.video_dim, self.text_dim
 
 
 def _require(true: bool, name: str, value: object, expected: str) -> None:
@@ -127,14 +140,14 @@ class MomentDETR(nn.Module):
     def __init__(self, config: MomentDETRConfig) -> None:
         super().__init__()
         self.config = config
-        dim = config.hidden_dim
+        dim, (video_dim, text_dim) = config.hidden_dim, config.widths
         self.transformer = _Transformer(config)
         self.txt_position_embed = _TextPositions(config)
         self.span_embed = MLP(dim, dim, 2 if config.span_loss == "l1" else 2 * config.max_clips, depth=3)
         self.class_embed = nn.Linear(dim, 2)
         self.query_embed = nn.Embedding(config.slots, dim)
-        self.input_txt_proj = _input_stack(config.text_dim, config)
-        self.input_vid_proj = _input_stack(config.video_dim, config)
+        self.input_txt_proj = _input_stack(text_dim, config)
+        self.input_vid_proj = _input_stack(video_dim, config)
         if config.contrastive:
             self.contrastive_align_projection_query = nn.Linear(dim, config.contrastive_dim)
             self.contrastive_align_projection_txt = nn.Linear(dim, config.contrastive_dim)

@@ -328,7 +328,7 @@ def video_families(config: MomentDETRConfig, options: dict[str, Any], source: st
     Raises:
         CheckpointError: the width fits no set of known families (audio, or features of another kind).
     """
-    width = config.video_dim - 2 * ("tef" in str(options.get("ctx_mode", "video_tef")))
+    width = config.widths[0] - 2 * ("tef" in str(options.get("ctx_mode", "video_tef")))
     for families in ((), ("clip",), ("slowfast",), ORDERS[source]):
         if width == sum(FAMILIES[name] for name in families):
             return tuple(families)
@@ -345,7 +345,7 @@ def feature_manifest(families: Sequence[str], config: MomentDETRConfig, clip_len
         SourceManifest(name, FAMILIES[name], clip_length, encoder=package.video[name][0].encoder) for name in families
     ]
     words = package.text["clip"][0]
-    text = SourceManifest("clip", config.text_dim, encoder=words.encoder, layer=words.layer)
+    text = SourceManifest("clip", config.widths[1], encoder=words.encoder, layer=words.layer)
     return StoreManifest(tuple(video), text).to_dict()
 
 

@@ -35,8 +35,8 @@ __all__ = ["train"]
 
 log = logging.getLogger(__name__)
 
-# what a resumed run may change without becoming another run
-FREE_ON_RESUME = ("output:", "epochs:", "workers:", "loggers:", "device:", "cuda_graphs:")
+# what a resumed run may change without becoming another run; the widths are those of the features whatever it says
+FREE_ON_RESUME = ("output:", "epochs:", "workers:", "loggers:", "device:", "cuda_graphs:", "video_dim:", "text_dim:")
 
 
 def train(run: RunConfig, *, resume: bool = False, overwrite: bool = False, progress: Progress = silent) -> Path:
@@ -75,12 +75,22 @@ def train(run: RunConfig, *, resume: bool = False, overwrite: bool = False, prog
 
 
 def sized(run: RunConfig, data: MomentData) -> RunConfig:
-    """Return the run with the model's input widths taken from the features."""
+    """Return the run with the model's input widths taken from the features.
+
+    Raises:
+        ConfigError: there are no text features.
+        MismatchError: the recipe gives a width, and it is not that of the features.
+    """
     manifest = data.store.manifest
     if manifest.text is None:
         raise ConfigError("data.features.text is not given; the model needs the queries' token features")
     video_dim = run.data.inputs.video_dim([source.dimension for source in manifest.video])
-    return replace(run, model=replace(run.model, video_dim=video_dim, text_dim=manifest.text.dimension))
+    widths = {"video_dim": video_dim, "text_dim": manifest.text.dimension}
+    for name, width in widths.items():
+        given = getattr(run.model, name)
+        if given not in (None, width):
+            raise MismatchError(f"{run.model_name}.{name} is {given}, but the features make it {width}; leave it out")
+    return replace(run, model=replace(run.model, **widths))
 
 
 def full_shape(run: RunConfig) -> BatchShape | None:

@@ -9,7 +9,13 @@ from torch.testing import assert_close
 from momentret.errors import ConfigError, MismatchError
 from momentret.inputs import collate
 from momentret.models.matching import Matches
-from momentret.models.moment_detr import MomentDETRConfig, _decode_clip_logits, _label_loss, _saliency_loss
+from momentret.models.moment_detr import (
+    MomentDETR,
+    MomentDETRConfig,
+    _decode_clip_logits,
+    _label_loss,
+    _saliency_loss,
+)
 
 from .test_contract import item, some_items, tiny_model
 
@@ -106,6 +112,11 @@ def test_unused_text_positions_get_no_gradient() -> None:
     model, batch = tiny_model("moment_detr"), collate(some_items())
     model.compute_loss(model(batch), batch)["loss"].backward()
     assert model.txt_position_embed.LayerNorm.weight.grad is None
+
+
+def test_a_network_without_widths_is_refused() -> None:
+    with pytest.raises(ConfigError, match="as wide as its features"):
+        MomentDETR(MomentDETRConfig())
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_gradients_and_one_step_equal_the_reference(name: str, training: bool) -
 
 def initial_model() -> MomentDETR:
     torch.manual_seed(0)
-    return MomentDETR(MomentDETRConfig(video_dim=2818, contrastive=True))
+    return MomentDETR(MomentDETRConfig(video_dim=2818, text_dim=512, contrastive=True))
 
 
 def test_initial_weights_are_distributed_as_in_the_reference() -> None:
@@ -135,5 +135,5 @@ def test_copied_layers_start_with_equal_biases_as_in_the_reference() -> None:
 
 def test_parameters_are_as_many_as_in_the_reference() -> None:
     for video_dim, expected in ((514, 4_228_873), (2818, 4_823_305)):
-        model = MomentDETR(MomentDETRConfig(video_dim=video_dim))
+        model = MomentDETR(MomentDETRConfig(video_dim=video_dim, text_dim=512))
         assert sum(parameter.numel() for parameter in model.parameters()) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_there_are_recipes() -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_every_recipe_builds_its_model(recipe: Path) -> None:
     run = parse(recipe=recipe)
-    model = MODELS[run.model_name][1](run.model)
+    model = MODELS[run.model_name][1](replace(run.model, video_dim=6, text_dim=5))
     assert isinstance(model, torch.nn.Module)
 
 

@@ -23,6 +23,7 @@ from momentret.datasets.targets import TargetConfig
 from momentret.errors import AnnotationError, ConfigError, FeatureError, MismatchError, OutputExistsError
 from momentret.features import FeatureConfig, open_store
 from momentret.inputs import InputConfig
+from momentret.models.checkpoint import load_checkpoint
 from momentret.predict import Predictor
 from momentret.records import read_predictions
 from momentret.training.config import RunConfig, parse_run
@@ -170,6 +171,16 @@ def test_missing_features_are_named_before_anything_is_written(tiny_data: Path, 
     with pytest.raises(FeatureError, match=r"8 .*missing.*lost"):
         train(run)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_features_give_the_widths(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
+    assert "video_dim: null" in (finished / "config.yaml").read_text()
+    config = load_checkpoint(finished / "best.safetensors").config
+    assert (config["video_dim"], config["text_dim"]) == (18, 16)
+    with pytest.raises(
+        MismatchError, match=r"moment_detr\.video_dim is 512, but the features make it 18; leave it out"
+    ):
+        train(recipe(tiny_data, tmp_path / "run", "--moment_detr.video_dim=512"))
 
 
 def test_fine_tuning_starts_from_given_weights(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
