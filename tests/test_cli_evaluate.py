@@ -60,6 +60,16 @@ def test_the_table_shows_the_blind_baseline_and_the_warnings(
     assert lines[-1].startswith("warning: repeated_windows, 1 query: a window comes again")
 
 
+def test_the_table_says_what_the_blind_baseline_was_fitted_on(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert momentret("evaluate", *files) == 0
+    assert "blind: fitted on the evaluated windows themselves" in capsys.readouterr().out
+    train = write_lines(tmp_path / "train.jsonl", [make_query(1, [[0, 20]])])
+    assert momentret("evaluate", *files, "--train", train) == 0
+    assert f"blind: fitted on {train}" in capsys.readouterr().out
+
+
 def test_the_baseline_can_be_fitted_on_other_annotations(files: Files, tmp_path: Path) -> None:
     train = write_lines(tmp_path / "train.jsonl", [make_query(i, [[58, 60]]) for i in range(5)])
     outputs = []

@@ -97,6 +97,12 @@ def evaluate(
             f"{dataset}: {count_of(len(truth.annotations), 'query')}, {'legacy' if legacy else 'strict'} scoring"
         )
         _print_table(record, baseline or {})
+        if train is None:
+            typer.echo(
+                "blind: fitted on the evaluated windows themselves, an optimistic bound; --train fits it elsewhere"
+            )
+        else:
+            typer.echo(f"blind: fitted on {train}")
     stream = sys.stderr if as_json else sys.stdout
     _report_warnings(ours, legacy, "", stream)
     if other is not None:
