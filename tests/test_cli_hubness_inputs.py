@@ -67,6 +67,12 @@ def test_other_numbers_are_used_and_said_so(array: np.ndarray, word: str, files:
         (["-m", "dis", "--k-query", "80"], "k_query is 80, the gallery has 50 items"),
         (["-m", "dis", "--gallery-bank", "R.npy"], "does not use the gallery bank"),
         (["-m", "dualis", "--gallery-bank", "P2.npy"], "looks cross-modal"),
+        (["--beta-query", "1e9"], "over the standard deviation of the query bank (usual: 2.5): so sharp"),
+        (["--beta-query", "0.005", "--units", "std"], "that is 0.005 over the standard deviation"),
+        (["-m", "gis", "--gallery-bank", "R.npy", "--beta-gallery", "1e6"], "of the gallery bank (usual: 0.25): so sh"),
+        (["-m", "bank-sinkhorn", "--tau", "1e-5"], "times the standard deviation of the query bank (usual: 0.3): so s"),
+        (["-m", "bank-sinkhorn", "--tau", "1e3"], "so flat that all rows count alike"),
+        (["-m", "sn", "--allow-transductive", "--tau", "1e3"], "of the similarities (usual: 0.3): so flat"),
     ],
 )
 def test_what_is_odd_is_done_with_a_warning(options: list[str], word: str, files: Path, capsys) -> None:
@@ -76,12 +82,20 @@ def test_what_is_odd_is_done_with_a_warning(options: list[str], word: str, files
     assert any(word in text for text in report["warnings"])
 
 
+@pytest.mark.parametrize("beta", ["0.01", "2.5", "25"])
+def test_a_temperature_on_the_scale_of_the_bank_is_no_cause_for_a_warning(beta: str, files: Path, capsys) -> None:
+    options = ["-m", "dualis", "--gallery-bank", files / "R.npy", "--units", "std", "--beta-query", beta]
+    assert normalise(files, capsys, files / "S.npy", *options, "--beta-gallery", "0.25")["warnings"] == []
+    assert normalise(files, capsys, files / "S.npy", "-m", "nnn", "--beta-query", "1e9")["warnings"] == []
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [
         (["--alpha", "-1"], "alpha is -1.0"),
         (["-m", "bank-sinkhorn", "--tau", "0"], "tau is 0.0"),
         (["--beta-query", "inf"], "beta_query is inf"),
+        (["--beta-query", "1e12"], "beta_query 1e+12: too far outside the scale of the similarities"),
         (["-m", "bank-sinkhorn", "--iterations", "-1"], "iterations is -1"),
         (["-m", "dis", "--k-query", "0"], "k_query is 0"),
         (["-m", "nnn", "--top", "0"], "top is 0"),

@@ -57,10 +57,11 @@ def opened(options: dict[str, Any], cross: bool = False, **more: Any) -> Inputs:
 
 def fit_banks(config: HubnessConfig, inputs: Inputs, chosen_by: str) -> HubnessNormaliser:
     """Fit the banks that the method takes, and say what is odd about them."""
-    from momentret.search.hubness.checking import odd_settings
+    from momentret.search.hubness.checking import odd_settings, odd_temperatures
     from momentret.search.hubness.normaliser import HubnessNormaliser
 
-    for warning in odd_settings(config, inputs.banks):
+    fitted = {"query_bank": inputs.S} if config.traits.transductive and inputs.S is not None else inputs.banks
+    for warning in [*odd_settings(config, inputs.banks), *odd_temperatures(config, fitted)]:
         inputs.warn(warning)
     inputs.chosen_by = chosen_by
     with inputs.timed("fit_s"):

@@ -10,12 +10,24 @@ import torch
 
 from momentret.errors import ConfigError, DataError, MismatchError
 from momentret.search.hubness.config import HubnessConfig
+from momentret.search.hubness.fitting import GALLERY_BETA, QUERY_BETA, SINKHORN_TAU
 from momentret.search.hubness.rows import Rows
+from momentret.search.hubness.streaming import sample_sigma
 from momentret.words import count_of
 
-__all__ = ["check_banks", "few_rows", "odd_settings", "require_allowed", "require_other_ids", "worse_than_chance"]
+__all__ = [
+    "check_banks",
+    "few_rows",
+    "odd_settings",
+    "odd_temperatures",
+    "require_allowed",
+    "require_other_ids",
+    "worse_than_chance",
+]
 
 FEW = 300  # bank rows below which an unshrunk correction can hurt
+FLAT, SHARP = 0.01, 25.0  # over the standard deviation: beyond, R@1 is that of the limit, the mean or the maximum
+USUAL = {"beta_query": QUERY_BETA, "beta_gallery": GALLERY_BETA, "tau": SINKHORN_TAU}
 LOOKED_AT = 1024
 CHANCE = 0.05  # p-value of a fall of R@1 below which it is no accident
 
@@ -44,6 +56,38 @@ def odd_settings(config: HubnessConfig, banks: dict[str, Rows]) -> list[str]:
             items, option = banks[name].shape[1], f"k_{name.removesuffix('_bank')}"
             warnings.append(f"{option} is {k}, the gallery has {items} items: every item is activated")
     return warnings
+
+
+def odd_temperatures(config: HubnessConfig, banks: dict[str, Rows]) -> list[str]:
+    """Return warnings of given temperatures that are far outside the scale of their bank.
+
+    Args:
+        config: of a method; only temperatures that it uses are looked at.
+        banks: what is fitted, by argument name; for transductive methods the test similarities as query bank.
+    """
+    warnings = []
+    for name in config.traits.temperatures:
+        bank = banks.get("gallery_bank" if name == "beta_gallery" else "query_bank")
+        if bank is not None and getattr(config, name) is not None:
+            warnings += _check_temperature(name, getattr(config, name), config.units == "std", bank)
+    return warnings
+
+
+def _check_temperature(name: str, value: float, counted: bool, bank: Rows) -> list[str]:
+    """Return a warning unless a temperature (`counted`: in standard deviations) is within `FLAT` and `SHARP`."""
+    sigma, tau = sample_sigma(bank), name == "tau"
+    if sigma == 0:
+        return []
+    amount = value if counted else value / sigma if tau else value * sigma
+    low, high = (1 / SHARP, 1 / FLAT) if tau else (FLAT, SHARP)
+    if low <= amount <= high:
+        return []
+    unit = "times" if tau else "over"
+    effect = "so sharp that one row decides" if (amount < low) == tau else "so flat that all rows count alike"
+    return [
+        f"{name} is {value:g}, that is {amount:.2g} {unit} the standard deviation of {bank.name} (usual: "
+        f"{USUAL[name]:g}): {effect}; leave it out for the automatic value"
+    ]
 
 
 def few_rows(query_bank: int, gallery_bank: int) -> list[str]:

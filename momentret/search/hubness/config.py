@@ -25,22 +25,33 @@ class Method:
     """Needs all test queries at once: not for online use, not comparable with bank methods."""
     gated: bool = False
     """Corrects only queries whose best item is an activated one."""
+    temperatures: tuple[str, ...] = ()
+    """Those fields of `HubnessConfig` that are temperatures and that it uses."""
 
 
+QUERY, GALLERY, TAU = ("beta_query",), ("beta_gallery",), ("tau",)
 METHODS = {
     "raw": Method("no correction"),
-    "is": Method("inverted softmax", query_bank=True),
-    "dis": Method("dynamic inverted softmax (QB-Norm)", query_bank=True, gated=True),
-    "gis": Method("inverted softmax, gallery bank", gallery_bank=True),
-    "dualis": Method("dual-bank inverted softmax (DBNorm)", query_bank=True, gallery_bank=True),
-    "dualdis": Method("dual-bank dynamic inverted softmax (DBNorm)", query_bank=True, gallery_bank=True, gated=True),
+    "is": Method("inverted softmax", query_bank=True, temperatures=QUERY),
+    "dis": Method("dynamic inverted softmax (QB-Norm)", query_bank=True, gated=True, temperatures=QUERY),
+    "gis": Method("inverted softmax, gallery bank", gallery_bank=True, temperatures=GALLERY),
+    "dualis": Method(
+        "dual-bank inverted softmax (DBNorm)", query_bank=True, gallery_bank=True, temperatures=(*QUERY, *GALLERY)
+    ),
+    "dualdis": Method(
+        "dual-bank dynamic inverted softmax (DBNorm)",
+        query_bank=True,
+        gallery_bank=True,
+        gated=True,
+        temperatures=(*QUERY, *GALLERY),
+    ),
     "nnn": Method("nearest neighbour normalisation", query_bank=True),
     "csls": Method("cross-domain similarity local scaling", query_bank=True),
     "gc": Method("globally corrected retrieval", query_bank=True),
-    "bank-sinkhorn": Method("Sinkhorn over the query bank", query_bank=True),
-    "dbsn": Method("dual-bank Sinkhorn", query_bank=True, cross_bank=True),
-    "dsl": Method("dual softmax over the test queries", transductive=True),
-    "sn": Method("Sinkhorn over the test queries", transductive=True),
+    "bank-sinkhorn": Method("Sinkhorn over the query bank", query_bank=True, temperatures=TAU),
+    "dbsn": Method("dual-bank Sinkhorn", query_bank=True, cross_bank=True, temperatures=TAU),
+    "dsl": Method("dual softmax over the test queries", transductive=True, temperatures=QUERY),
+    "sn": Method("Sinkhorn over the test queries", transductive=True, temperatures=TAU),
 }
 
 _PUBLISHED: dict[str, dict[str, float | int | str]] = {

@@ -99,7 +99,24 @@ class Fitting:
         return self.config.shrink is None and not self.config.traits.transductive
 
     def terms(self) -> tuple[Term, ...]:
-        """Return the terms of the bias, and fill `facts`."""
+        """Return the terms of the bias, and fill `facts`.
+
+        Raises:
+            ConfigError: a temperature leaves no bias that float32 can hold.
+        """
+        found = self._terms()
+        if not all(bool(term.bias.float().isfinite().all()) for term in found):
+            names = [n for n in self.config.traits.temperatures if getattr(self.config, n) is not None]
+            given = (
+                " and ".join(f"{name} {getattr(self.config, name):g}" for name in names) or "the automatic temperature"
+            )
+            raise ConfigError(
+                f"{given}: too far outside the scale of the similarities to compute with; leave it out for the "
+                "automatic value"
+            )
+        return found
+
+    def _terms(self) -> tuple[Term, ...]:
         method = self.config.method
         if method in ("bank-sinkhorn", "dbsn", "sn"):
             return (Term(self._sinkhorn()),)
