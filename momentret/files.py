@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -71,7 +71,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     For what others write by name; see `atomic_write`.
     """
+    with _folder_for(path), _temporary_for(path) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _folder_for(path: Path) -> Iterator[None]:
+    """Make the parent folders that are missing; after an error, take back those that stayed empty."""
+    made = [folder for folder in path.parents if not folder.exists()]  # the innermost first
     path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # not empty: another file got there meanwhile
+            for folder in made:
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def _temporary_for(path: Path) -> Iterator[Path]:
     with blamed_on(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
     os.close(handle)

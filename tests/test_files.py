@@ -17,6 +17,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_failed_write_takes_back_the_folders_that_it_made(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "there" / "a" / "b" / "c.txt"):
+        1 / 0  # noqa: B018
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+    with pytest.raises(FileExistsError), atomic_write(tmp_path / "there" / "a" / "b" / "c.txt"):
+        [(tmp_path / "there" / "a" / "other").mkdir() for _ in range(2)]
+    assert [path.name for path in tmp_path.rglob("*")] == ["there", "a", "other"]
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder in which nobody can make a file")
 def test_what_cannot_be_written_is_named_as_it_was_given() -> None:
     with pytest.raises(OSError, match=r"'/proc/a\.html'$"), atomic_write(Path("/proc/a.html")):
