@@ -70,8 +70,9 @@ class Quarantine:
         return self._found.get(path)
 
     def put(self, found: Quarantined) -> None:
-        """Add a file, durably."""
-        self._note([asdict(found)])
+        """Add a file, durably; one that is known for the same reason, and has not changed, is not written again."""
+        if found != self._found.get(found.path):
+            self._note([asdict(found)])
 
     def drop(self, paths: set[str]) -> None:
         """Forget files, durably: they are well now, or gone."""

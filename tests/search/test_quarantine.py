@@ -38,6 +38,13 @@ def test_one_more_file_costs_one_more_line(tmp_path: Path) -> None:
     assert len(lines(tmp_path)) == 21
 
 
+def test_what_is_known_already_is_not_written_again(tmp_path: Path) -> None:
+    Quarantine(tmp_path).put(bad("a"))
+    before = (tmp_path / "quarantine.jsonl").stat()
+    Quarantine(tmp_path).put(bad("a"))
+    assert (tmp_path / "quarantine.jsonl").stat() == before
+
+
 def test_lines_that_no_longer_count_go_with_the_next_change(tmp_path: Path) -> None:
     for error in ("one", "two", "three"):
         Quarantine(tmp_path).put(bad("a", error))
