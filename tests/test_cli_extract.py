@@ -86,6 +86,14 @@ def test_an_output_of_something_else_is_refused_before_any_work(
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+def test_a_cluster_that_is_not_there_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray")
+    film(tmp_path / "in" / "a.mp4", [("red", 1.0)])
+    assert extract(tmp_path / "in", tmp_path / "store", "--ray", "127.0.0.1:9") == 1
+    assert "no Ray cluster at '127.0.0.1:9'" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
 def everything(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 

@@ -92,6 +92,10 @@ def extract(
         overwrite,
     )
     mine = job.find(shard)
+    if ray is not None:
+        from momentret.extract.cluster import require_cluster
+
+        require_cluster(ray)
     model, ledger = job.load()
     if ledger.earlier is not None:
         ledger.earlier.require_all(job.find() if shard else mine)

@@ -13,7 +13,7 @@ from typing import Any
 from momentret.errors import ConfigError, DataError
 from momentret.extract.shards import Advance, Job, shards
 
-__all__ = ["run_on_ray"]
+__all__ = ["require_cluster", "run_on_ray"]
 
 _TICK = 0.5
 _RETRIES = 100
@@ -35,14 +35,11 @@ def run_on_ray(job: Job, address: str, count: int | None = None, advance: Advanc
         DataError: there is no such cluster, or a shard dies again and again.
         MomentretError: from a shard: what doing it again would not help.
     """
-    ray = _load()
+    ray = require_cluster(address)
     try:
-        _knock(address)
         ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None)
     except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]}); ray status tells"
-        ) from error
+        raise _no_cluster(address, error) from error
     try:
         machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         share = min(job.workers, max(machines))  # a task that fits nowhere would wait for ever
@@ -55,6 +52,25 @@ def run_on_ray(job: Job, address: str, count: int | None = None, advance: Advanc
             _get(ray, done)
     finally:
         ray.shutdown()
+
+
+def require_cluster(address: str) -> Any:
+    """Return Ray, or say what is missing, before anything is begun.
+
+    Raises:
+        ConfigError: Ray is not installed.
+        DataError: nobody answers at that address.
+    """
+    ray = _load()
+    try:
+        _knock(address)
+    except OSError as error:
+        raise _no_cluster(address, error) from error
+    return ray
+
+
+def _no_cluster(address: str, error: Exception) -> DataError:
+    return DataError(f"no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]}); ray status tells")
 
 
 def _knock(address: str) -> None:
