@@ -8,6 +8,7 @@ files of the official code are read by `official`.
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from momentret.errors import CheckpointError, ConfigError
 from momentret.files import atomic_write
 from momentret.models import MODELS
 
-__all__ = ["Checkpoint", "build_model", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "build_model", "load_checkpoint", "other_kind", "save_checkpoint"]
 
 FORMAT = 1
 ENTRY = "momentret"
@@ -110,10 +111,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
             header = _read_header(path, (file.metadata() or {}).get(ENTRY))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is no dict
     except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is damaged or no .safetensors file ({error}); copy it again, or convert a file of the official "
-            "code with momentret checkpoint convert"
-        ) from error
+        told = other_kind(path) or (
+            f"is damaged or no .safetensors file ({error}); copy it again, or convert a file of the official code with "
+            "momentret checkpoint convert"
+        )
+        raise CheckpointError(f"{path} {told}") from error
     weights = {name: value.float() for name, value in weights.items()}
     return Checkpoint(header["model"], header["config"], weights, *(header[name] for name in _LAST))
 
@@ -127,6 +129,35 @@ _TYPES: dict[str, Any] = {
     "postprocess": dict,
     "trained_on": dict,
 }
+
+
+def other_kind(path: Path) -> str | None:
+    """Say of a sound file that it is a checkpoint of ours or a run's training state; None: neither.
+
+    For whoever expects something else of it: the end of a sentence that begins with the path.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    with path.open("rb"):
+        pass
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            start = archive.open(names[0]).read(1 << 20) if names else b""  # the key is among the first
+    except (zipfile.BadZipFile, NotImplementedError):
+        return "is a momentret checkpoint already; use it as it is" if _is_ours(path) else None
+    if b"pytorch-lightning_version" not in start:
+        return None
+    return "is the state that momentret train --resume goes on from; the model is best.safetensors beside it"
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return ENTRY in (file.metadata() or {})
+    except SafetensorError:
+        return False
 
 
 def _read_header(path: Path, text: str | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from momentret.errors import CheckpointError, ConfigError
 from momentret.features import SourceManifest, StoreManifest
 from momentret.features.layouts import LAYOUTS
-from momentret.models.checkpoint import require_weights
+from momentret.models.checkpoint import other_kind, require_weights
 from momentret.models.moment_detr import MomentDETR, MomentDETRConfig
 
 __all__ = [
@@ -106,9 +106,12 @@ def read_official(path: Path) -> OfficialCheckpoint:
     """Read a checkpoint that the official code or Lighthouse wrote with ``torch.save``.
 
     Raises:
-        CheckpointError: the file is damaged, asks for anything but plain values and tensors, or holds no model.
+        CheckpointError: the file is of another kind or damaged, asks for anything but plain values and tensors, or
+            holds no model.
         OSError: it cannot be opened.
     """
+    if other := other_kind(path):
+        raise CheckpointError(f"{path} {other}")
     try:
         with zipfile.ZipFile(path) as archive:
             root = _Archive(path, archive)

@@ -20,10 +20,18 @@ from safetensors.torch import load_file
 from momentret.datasets import read_annotations
 from momentret.datasets.examples import EpochSampler, Examples
 from momentret.datasets.targets import TargetConfig
-from momentret.errors import AnnotationError, ConfigError, FeatureError, MismatchError, OutputExistsError
+from momentret.errors import (
+    AnnotationError,
+    CheckpointError,
+    ConfigError,
+    FeatureError,
+    MismatchError,
+    OutputExistsError,
+)
 from momentret.features import FeatureConfig, open_store
 from momentret.inputs import InputConfig
 from momentret.models.checkpoint import load_checkpoint
+from momentret.models.official import read_official
 from momentret.predict import Predictor
 from momentret.records import read_predictions
 from momentret.training.config import RunConfig, parse_run
@@ -171,6 +179,14 @@ def test_missing_features_are_named_before_anything_is_written(tiny_data: Path, 
     with pytest.raises(FeatureError, match=r"8 .*missing.*lost"):
         train(run)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_state_to_resume_from_is_told_apart_from_a_model(finished: Path) -> None:
+    for read in (load_checkpoint, read_official):
+        with pytest.raises(CheckpointError, match="is the state that momentret train --resume goes on from"):
+            read(finished / "resume.ckpt")
+    with pytest.raises(CheckpointError, match="is a momentret checkpoint already"):
+        read_official(finished / "best.safetensors")
 
 
 def test_the_features_give_the_widths(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
