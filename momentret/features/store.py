@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -117,12 +118,12 @@ def open_store(config: FeatureConfig) -> FeatureStore:
     _require_root(config.root)
     layout = LAYOUTS[config.layout]
     clip_length = config.clip_length or layout.clip_length
-    video = [_open_family(config, name, layout.video, PACKED.video, clip_length) for name in config.video]
+    video = [_open_family(config, "video", name, clip_length) for name in config.video]
     for source in video:
         _state_clip_length(source, config.clip_length)
     if config.text is None:
         return FeatureStore(video)
-    return FeatureStore(video, _open_family(config, config.text, layout.text, PACKED.text, None))
+    return FeatureStore(video, _open_family(config, "text", config.text, None))
 
 
 def _require_root(root: Path) -> None:
@@ -131,9 +132,11 @@ def _require_root(root: Path) -> None:
 
 
 def _open_family(
-    config: FeatureConfig, name: str, families: Families, packed: Families, clip_length: float | None
+    config: FeatureConfig, kind: Literal["video", "text"], name: str, clip_length: float | None
 ) -> OpenSource:
     """Open the first alternative of a family that is on disk, our packed format before all others."""
+    packed: Families = getattr(PACKED, kind)
+    families: Families = getattr(LAYOUTS[config.layout], kind)
     known = families.get(name) or families.get(ANY)
     for family in (*packed[ANY], *(known or ())):
         own = replace(family, clip_length=config.clip_length or family.clip_length or clip_length)
@@ -141,10 +144,10 @@ def _open_family(
         if source is not None:
             return source
     if known is None:
-        raise ConfigError(f"layout {config.layout!r} has no family {name!r}{nearest(name, list(families))}")
+        raise ConfigError(f"layout {config.layout!r} has no {kind} family {name!r}{nearest(name, list(families))}")
     tried = " or ".join(pattern.replace("{family}", name) for family in known for pattern in family.files)
     raise FeatureError(
-        f"{config.root} holds no {name!r} features: tried {tried}; unpack them there or set features.layout"
+        f"{config.root} holds no {kind} features {name!r}: tried {tried}; unpack them there or set features.layout"
     )
 
 

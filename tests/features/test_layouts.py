@@ -257,7 +257,7 @@ def test_an_absent_family_names_what_was_tried(tmp_path: Path) -> None:
 def test_unknown_names_are_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'moment_dert' is unknown, did you mean 'moment_detr'"):
         FeatureConfig(layout="moment_dert", root=tmp_path)
-    with pytest.raises(ConfigError, match="no family 'slowfats', did you mean 'slowfast'"):
+    with pytest.raises(ConfigError, match="no video family 'slowfats', did you mean 'slowfast'"):
         video_store(tmp_path, "moment_detr", "slowfats")
 
 

@@ -62,6 +62,12 @@ def test_a_store_without_text_says_so(root: Path) -> None:
     assert store.manifest.text is None
 
 
+def test_text_that_is_not_there_is_called_text(root: Path) -> None:
+    shutil.rmtree(root / "clip_text_features")
+    with pytest.raises(FeatureError, match="holds no text features 'clip': tried clip_text_features"):
+        opened(root)
+
+
 def test_a_packed_store_holds_the_same_and_matches(root: Path, tmp_path: Path) -> None:
     folders = opened(root)
     pack_store(folders, tmp_path / "packed")
