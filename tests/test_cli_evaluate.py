@@ -60,6 +60,12 @@ def test_the_table_shows_the_blind_baseline_and_the_warnings(
     assert lines[-1].startswith("warning: repeated_windows, 1 query: a window comes again")
 
 
+def test_swapped_files_are_told_apart(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    answers, truth = files
+    assert momentret("evaluate", truth, answers) == 1
+    assert "preds.jsonl holds predictions, and ground truth was expected; predictions come" in capsys.readouterr().err
+
+
 def test_the_table_says_what_the_blind_baseline_was_fitted_on(
     files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -62,6 +63,7 @@ def evaluate(
     windows lie; it never sees a video or a text.
     """
     from momentret.datasets import read_annotations
+    from momentret.errors import AnnotationError
     from momentret.files import refuse_existing, write_json
     from momentret.metrics import GroundTruth, find_rules
     from momentret.metrics.baseline import score_blindly
@@ -76,7 +78,15 @@ def evaluate(
         refuse_existing(output, overwrite)
 
     def read(path: Path) -> GroundTruth:
-        return GroundTruth.of(read_annotations(path, dataset, durations, subset), rules)
+        try:
+            return GroundTruth.of(read_annotations(path, dataset, durations, subset), rules)
+        except AnnotationError as error:
+            if not _holds_predictions(path):
+                raise
+            raise AnnotationError(
+                f"{path} holds predictions, and ground truth was expected; predictions come first: "
+                "momentret evaluate PREDICTIONS GROUND_TRUTH"
+            ) from error
 
     switches = {"legacy": legacy, "inclusive": operator == ">="}
     truth = read(ground_truth)
@@ -107,6 +117,17 @@ def evaluate(
     _report_warnings(ours, legacy, "", stream)
     if other is not None:
         _report_warnings(other, legacy, " (other)", stream)
+
+
+def _holds_predictions(path: Path) -> bool:
+    """Return whether the first line of a file is that of a submission."""
+    from momentret.errors import DataError
+    from momentret.files import json_rows
+
+    try:
+        return any(key.startswith("pred_") for _, row in islice(json_rows(path), 1) for key in row)
+    except DataError:
+        return False
 
 
 def _score_file(path: Path, truth: GroundTruth, *, legacy: bool, inclusive: bool) -> Evaluation:
