@@ -10,10 +10,15 @@ from typing import Any
 from momentret.search.answers import Answer, Curve, FoundMoment
 
 
-def answer(moments: Sequence[tuple[Path, float, float]], query: str = "a red square", **changes: Any) -> Answer:
-    """Return the answer that names windows ``(path, start, end)`` of videos of two seconds."""
+def answer(
+    moments: Sequence[tuple[Path, float, float]],
+    query: str = "a red square",
+    sure: Sequence[float | None] = (),
+    **changes: Any,
+) -> Answer:
+    """Return the answer that names windows ``(path, start, end)`` of videos of two seconds, 0.9 sure by default."""
     found = tuple(
-        FoundMoment(rank, path.stem, str(path), 2.0, start, end, 1.0 / rank, 0.9 / rank)
+        FoundMoment(rank, path.stem, str(path), 2.0, start, end, 1.0 / rank, sure[rank - 1] if sure else 0.9)
         for rank, (path, start, end) in enumerate(moments, start=1)
     )
     curves = {moment.video_id: Curve(0.0, 0.5, (0.1, 0.3, 0.9, 0.2)) for moment in found}

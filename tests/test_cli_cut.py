@@ -88,6 +88,26 @@ def test_what_nothing_matches_is_cut_on_demand_only(
     assert momentret("cut", found, "--output", tmp_path / "out", "--nearest") == 0
 
 
+def test_moments_that_are_less_sure_are_cut_on_demand_only(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moments = [(film, 0.2, 0.4), (film, 0.5, 1.0), (film, 1.2, 1.6)]
+    found = write_answers(tmp_path / "found.json", answer(moments, sure=[0.4, 0.9, 0.3]))
+    ranks = {"plain": [2], "top": [2], "bar": [1, 2], "all": [1, 2, 3], "none": []}
+    more = {
+        "top": ["--top", 1],
+        "bar": ["--min-confidence", 0.4],
+        "all": ["--nearest"],
+        "none": ["--min-confidence", 1],
+    }
+    for name, expected in ranks.items():
+        assert momentret("cut", found, "-o", tmp_path / name, "--copy", *more.get(name, [])) == (not expected)
+        assert [int(path.name[:2]) for path in sorted(tmp_path.glob(f"{name}/*"))] == expected
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "left out: 2 of 3 moments for 'a red square', less than 50% sure; --nearest takes them too"
+    assert said[-2] == "left out: nothing matches 'a red square'; --nearest takes the nearest moments"
+
+
 def test_what_exists_is_left_alone_and_the_rest_is_cut(
     film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

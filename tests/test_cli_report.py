@@ -57,6 +57,19 @@ def test_top_leaves_the_best(film: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert (tmp_path / "r.html").read_text().count("<article") == 1
 
 
+def test_doubtful_moments_are_shown_on_demand_only(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moments = [(film, 0.5, 1.0), (film, 1.2, 1.6), (film, 1.6, 2.0)]
+    found = write_answers(tmp_path / "found.json", answer(moments, sure=[0.9, 0.4, None]))
+    words, page = ["report", found, "-o", tmp_path / "r.html", "--overwrite"], tmp_path / "r.html"
+    for options, count in ([], 2), (["--min-confidence", 0.3], 3), (["--nearest"], 3), (["--nearest", "--top", 2], 2):
+        assert momentret(*words, *options) == 0
+        assert page.read_text().count("<article") == count
+        said = "left out: 1 of 3 moments for 'a red square', less than 50% sure; --nearest takes them too\n"
+        assert capsys.readouterr().err == (said if not options else "")
+
+
 def test_answers_come_from_stdin(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = json.dumps(answer([(film, 0.5, 1.0)]).to_row(), indent=2).encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))

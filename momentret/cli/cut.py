@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from momentret.cli.answers import MinConfidence, Nearest, Top, chosen_answers
 from momentret.cli.console import amount_bar, one_line, print_json
 from momentret.words import count_of
 
@@ -42,9 +43,10 @@ def cut(
         "--exact/--copy",
         help="To the frame, encoded again; or copied without loss in no time, from the keyframe before.",
     ),
-    top: int | None = typer.Option(None, min=1, help="Cut the best N moments of every query only."),
+    top: Top = None,
+    min_confidence: MinConfidence = None,
+    nearest: Nearest = False,
     pad: float = typer.Option(0.0, min=0.0, help="Seconds to add before and after."),
-    nearest: bool = typer.Option(False, "--nearest", help="Cut the nearest moments of queries that nothing matches."),
     time_limit: float = typer.Option(60.0, help="Seconds to wait for a video that does not move on."),
     memory_limit: int = typer.Option(4096, help="MiB that cutting a video may take."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace files that exist."),
@@ -58,7 +60,10 @@ def cut(
     """
     from momentret.video import IsolatedCutter, Limits
 
-    jobs = _jobs_of_video(source, window, output) if window else _jobs_of_answers(source, output, top, nearest)
+    if window:
+        jobs = _jobs_of_video(source, window, output)
+    else:
+        jobs = _jobs_of_answers(source, output, min_confidence, nearest, top)
     jobs = [_padded(job, pad) for job in jobs]
     rows = []
     with (
@@ -111,13 +116,14 @@ def _is_ending(suffix: str) -> bool:
     return re.fullmatch(r"\.(?=\w*[a-z])\w{2,4}", suffix, re.IGNORECASE) is not None
 
 
-def _jobs_of_answers(source: Path, output: Path, top: int | None, nearest: bool) -> list[_Job]:
+def _jobs_of_answers(
+    source: Path, output: Path, min_confidence: float | None, nearest: bool, top: int | None
+) -> list[_Job]:
     from momentret.errors import ConfigError, DataError
-    from momentret.search.answers import read_answers
     from momentret.video import FORMATS
 
     try:
-        answers = read_answers(source)
+        answers = chosen_answers(source, min_confidence, nearest, top)
     except DataError as error:
         raise DataError(f"{error}; to cut a video itself, name a --window START-END of it") from error
     if output.suffix.lower() in FORMATS and not output.is_dir():
@@ -125,10 +131,7 @@ def _jobs_of_answers(source: Path, output: Path, top: int | None, nearest: bool)
     jobs = []
     for number, answer in enumerate(answers, start=1):
         folder = output / f"{number:02d}-{_slug(answer.query)}" if len(answers) > 1 else output
-        if not (answer.present or nearest):
-            typer.echo(f"left out: nothing matches {answer.query!r}; --nearest cuts the nearest moments", err=True)
-            continue
-        for moment in answer.moments[:top]:
+        for moment in answer.moments:
             name = f"{moment.rank:02d}-{_name(Path(moment.path), moment.start, moment.end)}"
             window = (max(moment.start, 0.0), moment.end)
             jobs.append(_Job(Path(moment.path), *window, folder / name, query=answer.query, rank=moment.rank))

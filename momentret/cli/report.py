@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from momentret.cli.answers import MinConfidence, Nearest, Top, chosen_answers
 from momentret.cli.console import one_line, print_json, progress_bar
 from momentret.words import count_of
 
@@ -21,7 +21,9 @@ def report(
     source: Path = typer.Argument(..., help="What search or find printed with --json, also several; '-': stdin."),
     output: Path = typer.Option(..., "--output", "-o", help="The HTML page to write."),
     sheet: Path | None = typer.Option(None, "--sheet", help="A contact sheet to write as well: a PNG."),
-    top: int | None = typer.Option(None, min=1, help="Show the best N moments of every query only."),
+    top: Top = None,
+    min_confidence: MinConfidence = None,
+    nearest: Nearest = False,
     time_limit: float = typer.Option(60.0, help="Seconds to wait for the next picture of a video."),
     memory_limit: int = typer.Option(4096, help="MiB that decoding a video may take."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace files that exist."),
@@ -29,12 +31,12 @@ def report(
 ) -> None:
     """Show found moments on one page that needs nothing else: pictures, timelines, curves, and the videos to play.
 
-    A video that is missing or broken has a placeholder and is named; the page is written all the same.
+    The nearest moments, which --nearest adds, are set apart. A video that is missing or broken has a placeholder and is
+    named; the page is written all the same.
     """
     from momentret.errors import ConfigError
     from momentret.files import atomic_write, refuse_existing
     from momentret.report import draw_sheet, render_page, require_room, take_pictures, view_answers
-    from momentret.search.answers import read_answers
     from momentret.video import Limits
 
     if sheet == output or source in (output, sheet):
@@ -42,7 +44,7 @@ def report(
     for path in filter(None, (output, sheet)):
         refuse_existing(path, overwrite)
     limits = Limits(time_limit, memory_limit << 20)
-    answers = [replace(answer, moments=answer.moments[:top]) for answer in read_answers(source)]
+    answers = chosen_answers(source, min_confidence, nearest, top)
     moments = sum(len(answer.moments) for answer in answers)
     if sheet is not None:
         require_room(moments)

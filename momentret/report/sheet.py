@@ -21,6 +21,7 @@ SHOT = (240, 135)
 ROW = SHOT[1] + 22  # a moment and the space below it
 TEXT = MARGIN + STRIP_PICTURES * (SHOT[0] + GAP) + 18  # where words begin
 TITLE, BODY, SMALL = 30, 18, 15  # letter sizes
+ASIDE = BODY + 20  # the words above what comes nearest
 
 PAPER, INK, QUIET, BAR = "#ffffff", "#1c1d21", "#62656e", "#ececea"
 CURVE, GOOD, BAD = "#3a5a86", "#17653a", "#8a2617"
@@ -39,9 +40,9 @@ def draw_sheet(queries: Sequence[QueryView]) -> Image.Image:
     Raises:
         ConfigError: there are more moments than a picture can hold.
     """
-    require_room(sum(len(query.moments) for query in queries))
+    require_room(sum(len(query.moments) + len(query.nearest) for query in queries))
     heads = [_wrapped(query.query, TITLE, WIDTH - 2 * MARGIN, bold=True) for query in queries]
-    heights = [_head_height(head) + ROW * len(query.moments) for head, query in zip(heads, queries, strict=True)]
+    heights = [_head_height(head) + _body_height(query) for head, query in zip(heads, queries, strict=True)]
     sheet = Image.new("RGB", (WIDTH, sum(heights) + MARGIN), PAPER)
     top = 0
     for head, query, height in zip(heads, queries, heights, strict=True):
@@ -54,6 +55,10 @@ def _head_height(lines: Sequence[str]) -> int:
     return MARGIN + len(lines) * (TITLE + 8) + BODY + 26
 
 
+def _body_height(query: QueryView) -> int:
+    return ROW * (len(query.moments) + len(query.nearest)) + (ASIDE if query.nearest else 0)
+
+
 def _draw_query(sheet: Image.Image, query: QueryView, head: Sequence[str], top: int) -> None:
     pen = ImageDraw.Draw(sheet)
     y = top + MARGIN
@@ -63,10 +68,15 @@ def _draw_query(sheet: Image.Image, query: QueryView, head: Sequence[str], top: 
     colour = GOOD if query.present else BAD
     pen.text((MARGIN, y), query.verdict, colour, _font(BODY, bold=True))
     after = MARGIN + _font(BODY, bold=True).getlength(query.verdict) + 12
-    nearest = "" if query.present or not query.moments else " Below is what comes nearest."
-    pen.text((after, y), f"{query.sureness}.{nearest}", colour, _font(BODY))
+    pen.text((after, y), f"{query.sureness}.", colour, _font(BODY))
     y = top + _head_height(head)
     for moment in query.moments:
+        _draw_moment(sheet, moment, y)
+        y += ROW
+    if query.nearest:
+        pen.text((MARGIN, y), f"{query.aside}:", QUIET, _font(BODY, bold=True))
+        y += ASIDE
+    for moment in query.nearest:
         _draw_moment(sheet, moment, y)
         y += ROW
 

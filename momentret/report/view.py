@@ -13,6 +13,7 @@ from momentret.words import count_of
 
 __all__ = ["MomentView", "QueryView", "Shot", "Timeline", "clock", "readable", "view_answers"]
 
+NEAREST = "What comes nearest"
 MAX_POINTS = 400  # of a curve: more cannot be told apart on a screen
 
 
@@ -69,6 +70,11 @@ class QueryView:
     encoder: str
     index: str | None
     moments: tuple[MomentView, ...]
+    """The likely ones."""
+    nearest: tuple[MomentView, ...]
+    """The others."""
+    aside: str
+    """What to write above these."""
 
 
 def view_answers(answers: Sequence[Answer], pictures: Pictures) -> list[QueryView]:
@@ -77,17 +83,19 @@ def view_answers(answers: Sequence[Answer], pictures: Pictures) -> list[QueryVie
 
 
 def _view_answer(answer: Answer, pictures: Pictures) -> QueryView:
-    videos = len({moment.path for moment in answer.moments})
-    count = count_of(len(answer.moments), "moment")
-    found = f"{count} in {count_of(videos, 'video')}"
+    likely = [moment for moment in answer.moments if answer.is_likely(moment)]
+    others = [moment for moment in answer.moments if not answer.is_likely(moment)]
+    videos = count_of(len({moment.path for moment in likely}), "video")
     return QueryView(
         query=readable(answer.query) or "(empty query)",
-        present=answer.present and bool(answer.moments),
-        verdict=found if answer.present and answer.moments else "Nothing here matches.",
+        present=bool(likely),
+        verdict=f"{count_of(len(likely), 'moment')} in {videos}" if likely else "Nothing here matches.",
         sureness=_how_sure(answer),
         encoder=readable(answer.encoder),
         index=None if answer.index is None else readable(answer.index),
-        moments=tuple(_view_moment(answer, moment, pictures) for moment in answer.moments),
+        moments=tuple(_view_moment(answer, moment, pictures) for moment in likely),
+        nearest=tuple(_view_moment(answer, moment, pictures) for moment in others),
+        aside=f"{count_of(len(others), 'moment')} more, probably not what was asked for" if likely else NEAREST,
     )
 
 
@@ -106,7 +114,7 @@ def _view_moment(answer: Answer, moment: FoundMoment, pictures: Pictures) -> Mom
     if problem is None and any(picture.jpeg is None for picture in (poster, *strip)):
         problem = "the video ends before the moment does"
     known = "not known how sure" if moment.confidence is None else f"{moment.confidence:.0%} sure"
-    unlikely = answer.present and moment.confidence is not None and moment.confidence < answer.min_confidence
+    unlikely = answer.present and not answer.is_likely(moment)
     return MomentView(
         moment=moment,
         name=readable(Path(moment.path).name) or readable(moment.video_id),

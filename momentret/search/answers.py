@@ -9,7 +9,8 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +34,7 @@ class FoundMoment:
     """
 
     rank: int
-    """From 1, best first."""
+    """From 1, best first; of moments chosen from an answer it is the rank among all."""
     video_id: str
     path: str
     """Of the file; names that are not UTF-8 survive as Python's surrogate escapes."""
@@ -101,6 +102,7 @@ class Answer:
     present: bool
     """False: `presence` is below `min_confidence`, and the moments are merely the nearest ones."""
     min_confidence: float
+    """Of a moment too: what is less sure is shown beside the others as one of the nearest."""
     moments: tuple[FoundMoment, ...]
     curves: Mapping[str, Curve]
     """By video id, of the videos among the moments."""
@@ -110,8 +112,31 @@ class Answer:
         if self.presence is not None:
             _require_probability(self, "presence")
         _require_probability(self, "min_confidence")
-        if [moment.rank for moment in self.moments] != list(range(1, len(self.moments) + 1)):
-            raise AnswerError("the ranks of the moments are not 1, 2, 3 …; list them best first")
+        ranks = [moment.rank for moment in self.moments]
+        if any(rank >= later for rank, later in pairwise(ranks)):
+            raise AnswerError("the ranks of the moments do not go up, as in 1, 2, 3 …; list them best first")
+
+    def is_likely(self, moment: FoundMoment) -> bool:
+        """Tell whether a moment is as sure as `min_confidence` wants; one of which that is not known is taken as such.
+
+        Where nothing matches no moment is.
+        """
+        return self.present and (moment.confidence is None or moment.confidence >= self.min_confidence)
+
+    def judged(self, min_confidence: float) -> Answer:
+        """Return the answer as a search with another `min_confidence` would have given it."""
+        present = bool(self.moments) and (self.presence is None or self.presence >= min_confidence)
+        return replace(self, min_confidence=min_confidence, present=present)
+
+    def chosen(self, nearest: bool = False, top: int | None = None) -> Answer:
+        """Return the answer with its likely moments only, each with the rank that it had.
+
+        Args:
+            nearest: keep the others too.
+            top: at most so many, best first; None: all.
+        """
+        kept = [moment for moment in self.moments if nearest or self.is_likely(moment)]
+        return replace(self, moments=tuple(kept[:top]))
 
     def to_row(self) -> dict[str, Any]:
         """Return plain JSON values; `from_row` takes them back."""

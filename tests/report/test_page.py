@@ -101,6 +101,18 @@ def test_absence_is_plain_and_the_nearest_are_folded_away(film: Path) -> None:
     assert tags.index("details") < tags.index("article")
 
 
+def test_doubtful_moments_are_folded_away_below_the_likely_ones(film: Path) -> None:
+    page = page_of(answer([(film, 0.5, 1.0), (film, 1.0, 1.5), (film, 1.5, 2.0)], sure=[0.3, 0.9, 0.2]))
+    assert "1 moment in 1 video" in page.text["strong"]
+    assert [tag for tag, found in page.tags if tag == "article" or found.get("class") == "nearest"] == [
+        "article",
+        "details",
+        "article",
+        "article",
+    ]
+    assert [heading["id"] for heading in page.all("h3")] == ["moment-1-2", "moment-1-1", "moment-1-3"]
+
+
 def test_nothing_that_users_or_files_say_becomes_markup(tmp_path: Path) -> None:
     path = tmp_path / "videos" / f"{EVIL.replace('/', '⁄')}.mp4"
     path.write_bytes(render(tmp_path / "film.mp4", options={"preset": "ultrafast"}).read_bytes())

@@ -10,7 +10,7 @@ from PIL import Image
 
 from momentret.errors import ConfigError
 from momentret.report import Pictures, draw_sheet, take_pictures, view_answers
-from momentret.report.sheet import GAP, MARGIN, MAX_MOMENTS, OWN, ROW, SHOT, TEXT, WIDTH
+from momentret.report.sheet import ASIDE, GAP, MARGIN, MAX_MOMENTS, OWN, ROW, SHOT, TEXT, WIDTH
 from momentret.report.thumbnails import strip_times
 from momentret.search.answers import Answer
 
@@ -59,6 +59,14 @@ def test_every_row_and_query_has_its_room() -> None:
     one, two = sheet_of(answer([(FILM, 0.5, 1.0)])), sheet_of(answer([(FILM, 0.5, 1.0), (FILM, 1.0, 1.5)]))
     assert two.height - one.height == ROW
     assert sheet_of(answer([(FILM, 0.5, 1.0)]), answer([(FILM, 0.5, 1.0)])).height == 2 * one.height - MARGIN
+
+
+def test_what_is_doubtful_stands_below_words_of_its_own() -> None:
+    moments = [(FILM, 0.5, 1.0), (FILM, 1.0, 1.5)]
+    likely, doubtful = sheet_of(answer(moments)), sheet_of(answer(moments, sure=[0.9, 0.2]))
+    assert doubtful.height - likely.height == ASIDE
+    words = np.asarray(doubtful)[doubtful.height - MARGIN - ROW - ASIDE : doubtful.height - MARGIN - ROW]
+    assert (words < 128).any()
 
 
 @pytest.mark.parametrize("query", ["", "word " * 500, "w" * 5000, "\x00\n\t猫", "\ud800"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,15 @@ def test_several_answers_are_read(tmp_path: Path, how: str) -> None:
     content = json.dumps(rows) if how == "a list" else "\n".join(json.dumps(row, indent=indent) for row in rows)
     (tmp_path / "found.json").write_text(content)
     assert read_answers(tmp_path / "found.json") == [answer(), answer(query="a cat")]
+
+
+def test_moments_that_are_sure_enough_are_chosen_with_their_ranks() -> None:
+    first = answer().moments[0]
+    known = enumerate((0.4, 0.9, None), start=1)
+    found = answer(moments=tuple(replace(first, rank=rank, confidence=sure) for rank, sure in known))
+    assert [moment.rank for moment in found.chosen().moments] == [2, 3], "one of which it is not known is taken"
+    assert [moment.rank for moment in found.chosen(top=1).moments] == [2]
+    assert [moment.rank for moment in found.chosen(nearest=True, top=2).moments] == [1, 2]
+    assert [moment.rank for moment in found.judged(0.3).chosen().moments] == [1, 2, 3]
+    assert found.judged(0.95).chosen().moments == (), "nothing matches"
+    assert Answer.from_row(found.chosen().to_row()) == found.chosen()
