@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,10 @@ def test_stats_say_how_it_was_made(made: Path, capsys: pytest.CaptureFixture[str
     assert (facts["videos"], facts["encoder"], facts["settings"]["clip_length"]) == (2, "fake", 0.5)
     assert [video["video_id"] for video in facts["list"]] == ["film 0", "film 1"]
     assert momentret("index", "stats", made / "index", "--videos") == 0
-    assert "film 1.mp4" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "film 1.mp4" in shown
+    rows = {name.strip(): value.strip() for name, value in re.findall(r"│ ([a-z ]+)│([^│]+)│\n", shown)}
+    assert (rows["duration"], rows["clip length"]) == ("5 s", "0.5 s")
 
 
 def test_removing_and_compacting(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -255,7 +255,7 @@ def stats(
         return
     settings = {name: value for name, value in facts.pop("settings").items() if value is not None}
     rows = [*facts.items(), *settings.items(), ("in quarantine", len(rejected))]
-    print_table(str(index), ("", "value"), [(name.replace("_", " "), _shown(value)) for name, value in rows])
+    print_table(str(index), ("", "value"), [(name.replace("_", " "), _shown(name, value)) for name, value in rows])
     if list_videos:
         columns = ("video", "seconds", "path")
         print_table("", columns, [(v["video_id"], f"{v['duration']:.1f}", v["path"]) for v in videos])
@@ -263,5 +263,7 @@ def stats(
         typer.echo(f"quarantine: {' '.join(row['error'].split())}", err=True)
 
 
-def _shown(value: object) -> str:
-    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+def _shown(name: str, value: object) -> str:
+    if not isinstance(value, float):
+        return f"{value:,}" if type(value) is int else str(value)
+    return f"{round(value, 3):,.12g}" + (" s" if name in ("duration", "clip_length") else "")
