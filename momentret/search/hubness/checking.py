@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -103,18 +104,21 @@ def worse_than_chance(report: dict[str, Any], matrix: tuple[int, int] | None) ->
     """Return a warning if R@1 fell by more than chance would have it: McNemar's test over the queries that changed.
 
     Args:
-        report: with the keys direction, retrieval and difference, and the truth known.
+        report: with the keys direction, selection, retrieval and difference, and the truth known.
         matrix: shape of the similarities; None: they come from embeddings, which cannot lie the wrong way round.
     """
     change = report["difference"] or {}
     if "R1" not in change or change["lost"] <= change["gained"] or change["mcnemar_p"] >= CHANCE:
         return []
     before, after = (report["retrieval"][side]["R1"] for side in ("raw", "normalised"))
-    turned = "a matrix transposed (--transpose), " if matrix is not None and matrix[0] == matrix[1] else ""
+    causes = ["--truth of other queries or items", "the bank of another domain"]
+    if matrix is not None and matrix[0] == matrix[1]:
+        causes.insert(0, "a matrix transposed (--transpose)")
+    if report["selection"]["chosen"] != asdict(HubnessConfig()):
+        causes.append("the method or a setting unfit (`momentret hubness tune`)")
     return [
         f"R@1 fell from {before:.1f} to {after:.1f} ({report['direction']}; {change['lost']} lost, "
-        f"{change['gained']} gained, p {change['mcnemar_p']:.2g}): is {turned}--truth of other queries or items, "
-        "or the bank of another domain?"
+        f"{change['gained']} gained, p {change['mcnemar_p']:.2g}): is {', '.join(causes[:-1])}, or {causes[-1]}?"
     ]
 
 
