@@ -95,7 +95,7 @@ def _view_answer(answer: Answer, pictures: Pictures) -> QueryView:
         index=None if answer.index is None else readable(answer.index),
         moments=tuple(_view_moment(answer, moment, pictures) for moment in likely),
         nearest=tuple(_view_moment(answer, moment, pictures) for moment in others),
-        aside=f"{count_of(len(others), 'moment')} more, probably not what was asked for" if likely else NEAREST,
+        aside=f"{count_of(len(others), 'more moment')}, probably not what was asked for" if likely else NEAREST,
     )
 
 

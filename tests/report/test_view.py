@@ -75,7 +75,7 @@ def test_a_moment_below_the_bar_is_called_unlikely() -> None:
     (query,) = view_answers([answer([(FILM, 0.0, 1.0), (OTHER, 1.0, 2.0)], sure=[0.9, 0.45])], Pictures())
     assert [view.sureness for view in query.moments] == ["90% sure"]
     assert [view.sureness for view in query.nearest] == ["45% sure, probably not"]
-    assert (query.verdict, query.aside) == ("1 moment in 1 video", "1 moment more, probably not what was asked for")
+    assert (query.verdict, query.aside) == ("1 moment in 1 video", "1 more moment, probably not what was asked for")
 
 
 def test_text_shows_what_it_holds() -> None:
