@@ -6,9 +6,9 @@ A recipe is complete: no inheritance between files. The model is the one top-lev
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
@@ -22,6 +22,7 @@ from momentret.features import FeatureConfig
 from momentret.inputs import InputConfig
 from momentret.models import MODELS
 from momentret.postprocess import PostprocessConfig
+from momentret.training.mistakes import explain
 
 __all__ = ["AnnotationFiles", "DataConfig", "RunConfig", "TrainConfig", "parse_run"]
 
@@ -172,28 +173,19 @@ class RunConfig:
 class _Parser(ArgumentParser):
     """jsonargparse's parser with our errors in place of an exit."""
 
+    recipe: str | None = None
+    """The file that is read; the parsers that this one makes for the keys of a model have none."""
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        unknown = re.search(
-            r"Option '([^']+)' is not accepted|unrecognized arguments: -*([^\s=]+)|does not accept option '([^']+)'",
-            message,
-        )
-        told = re.search(r"unknown key '.*", message)  # by this parser, about a key inside the model's
-        if told is not None:
-            message = told.group()
-        elif unknown is not None:
-            key = next(filter(None, unknown.groups()))
-            message = f"unknown key {key!r}{nearest(key, _known_keys())}"
-        raise ConfigError(message) from ex
+        raise ConfigError(explain(message, self.recipe, _known_keys()) if self.recipe else message) from ex
 
 
 def _known_keys() -> list[str]:
-    """Return every key of a recipe, dotted from the top and, as YAML shows them, alone."""
-    roots = {"data": DataConfig, "train": TrainConfig, "postprocess": PostprocessConfig}
-    roots.update({name: config for name, (config, _) in MODELS.items()})
-    dotted = ["output", *roots]
-    for name, config in roots.items():
-        dotted += [f"{name}.{key}" for key in _field_names(config)]
-    return dotted + [key.rsplit(".", 1)[-1] for key in dotted if "." in key]
+    """Return every key of a recipe, dotted from the top."""
+    roots = {name: config for name, (config, _) in MODELS.items()}
+    roots.update({"data": DataConfig, "train": TrainConfig, "postprocess": PostprocessConfig})
+    inner = [f"{name}.{key}" for name, config in roots.items() for key in _field_names(config)]
+    return ["output", *roots, *inner]
 
 
 def _field_names(config: Any) -> Iterator[str]:
@@ -203,7 +195,7 @@ def _field_names(config: Any) -> Iterator[str]:
             yield from (f"{name}.{inner}" for inner in _field_names(kind))
 
 
-def _parser() -> ArgumentParser:
+def _parser() -> _Parser:
     parser = _Parser(prog="momentret train", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a recipe: configs/<dataset>/<model>.yaml")
     parser.add_argument("--output", type=Path, help="the run's folder")
@@ -236,7 +228,13 @@ def parse_run(arguments: Sequence[str]) -> RunConfig:
             combination that cannot be carried out.
     """
     parser = _parser()
-    values: Namespace = parser.parse_args(list(arguments))
+    parser.recipe = recipe = next(
+        (after for name, after in pairwise(arguments) if name == "--config"), "the command line"
+    )
+    try:
+        values: Namespace = parser.parse_args(list(arguments))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{recipe} is not UTF-8 text ({error.reason}); a recipe is a YAML file") from error
     run = _instantiate(parser, values)
     chosen = [name for name in MODELS if run[name] is not None]
     if len(chosen) != 1:

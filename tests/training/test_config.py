@@ -84,6 +84,52 @@ def test_a_mistake_is_named(override: str, message: str) -> None:
         parse(override)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--bogus=3", "unknown key 'bogus'; the keys of a recipe are output, moment_detr, data, train, postprocess"),
+        ("--train.hidden_dim=3", "unknown key 'train.hidden_dim', did you mean 'moment_detr.hidden_dim'?"),
+        ("--epochs=3", "unknown key 'epochs', did you mean 'train.epochs'?"),
+        (
+            "--data.targets.zz=3",
+            "unknown key 'data.targets.zz'; the keys of data.targets are max_windows, saliency, span",
+        ),
+        ("--train.epochs=many", "train.epochs is many, expected a whole number"),
+        ("--train.workers=many", "train.workers is many, expected a whole number or null"),
+        ("--moment_detr.slots=many", "moment_detr.slots is many, expected a whole number"),
+        ("--moment_detr.text_dim=x", "moment_detr.text_dim is x, expected a whole number or null"),
+        ("--data.targets=3", "data.targets is one value, expected keys below it: max_windows, saliency, span"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        parse(override)
+    assert str(told.value) == message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"train: [1, 2\nfoo", r"bad\.yaml is no YAML: .* at line 3, column 1"),
+        (b"", r"bad\.yaml holds no keys"),
+        (b"hello", r"bad\.yaml holds no keys"),
+        (b"\xff\xfe\x00", r"bad\.yaml is not UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        parse(recipe=path)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(TINY.read_text().replace("  dataset: qvhighlights\n", ""))
+    with pytest.raises(ConfigError, match=r"not given in .*bad\.yaml: data\.dataset"):
+        parse(recipe=path)
+
+
 def test_an_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(TINY.read_text().replace("epochs:", "epoch:"))
