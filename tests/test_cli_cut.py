@@ -195,7 +195,10 @@ def test_names_that_are_no_text_are_cut_and_shown(
         (["{film}", "-w", "5", "-o", "{out}"], "window '5' is not START-END"),
         (["{film}", "-w", "5-2", "-o", "{out}"], "window '5-2' ends before it begins"),
         (["{film}", "-w", "0-1", "-o", "{out}.wmv"], "out.wmv' does not end like a video that can be written"),
-        (["{film}", "-w", "0-1", "-o", "{out}.xyz"], "out.xyz' does not end like a video that can be written"),
+        (
+            ["{film}", "-w", "0-1", "-o", "{out}.xyz"],
+            "can be written; use one of .mp4, .m4v, .mov, .mkv, .webm, .ts, .avi, .flv (make the folder first",
+        ),
         (["{film}", "-o", "{out}.mp4"], "name a --window START-END of it"),
         (["{found}", "-o", "{out}.mp4"], "names a file; give a folder"),
         (["{out}/absent", "-o", "{out}"], "No such file"),

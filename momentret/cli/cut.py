@@ -103,7 +103,7 @@ def _jobs_of_video(path: Path, windows: Sequence[str], output: Path) -> list[_Jo
         try:
             format_of(output)  # a file, then, and one that can be written
         except ConfigError as error:
-            raise ConfigError(f"{error}, or a folder that is there") from error
+            raise ConfigError(f"{error} (make the folder first if one is meant)") from error
     if output.suffix.lower() not in FORMATS or output.is_dir():
         return [_Job(path, *span, output / _name(path, *span)) for span in spans]
     if len(spans) > 1:

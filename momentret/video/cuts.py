@@ -82,9 +82,9 @@ def format_of(output: Path) -> str:
     """
     suffix = output.suffix.lower()
     if suffix not in FORMATS:
+        known = f"use one of {', '.join(FORMATS)}"
         raise ConfigError(
-            f"{str(output)!r} does not end like a video that can be written{nearest(suffix, list(FORMATS))}; "
-            f"use one of {', '.join(FORMATS)}"
+            f"{str(output)!r} does not end like a video that can be written{nearest(suffix, list(FORMATS), known)}"
         )
     return FORMATS[suffix]
 
