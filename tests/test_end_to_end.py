@@ -45,6 +45,19 @@ def test_train_predict_evaluate(
     assert "MR-full-mAP" in kept["blind"]
 
 
+def test_repeats_are_dropped_as_the_warning_says(
+    trained: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = tiny_data / "val.jsonl"
+    asked = ["predict", trained / "best.safetensors", truth, "--features", tiny_data / "features"]
+    for name, options in (("all", []), ("once", ["--nms", 0.99])):
+        assert momentret(*asked, "--output", tmp_path / name, *options) == 0
+        assert momentret("evaluate", tmp_path / name, truth) == 0
+    first, second = capsys.readouterr().out.split("qvhighlights: ")[1:]
+    assert "can match nothing; momentret predict --nms 0.99 drops it" in first
+    assert "repeated_windows" not in second
+
+
 def test_a_model_is_not_asked_about_other_features(
     trained: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

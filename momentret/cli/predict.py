@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,12 @@ def predict(
     text: Annotated[str | None, typer.Option(help="Text family. Default: as trained.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Queries, or views of a long video, at once.")] = 100,
     top: Annotated[int | None, typer.Option(min=1, help="Moments kept of each query. Default: all.")] = None,
+    nms: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Drop moments whose IoU with a better one is larger; 0.99: repeats. Default: as trained."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
@@ -41,6 +48,8 @@ def predict(
 
     refuse_existing(output, overwrite)
     predictor = Predictor.load(checkpoint, batch_size=batch_size, top=top, device=device)
+    if nms is not None:
+        predictor.postprocess = replace(predictor.postprocess, nms_threshold=nms)
     trained = predictor.features
     families = tuple(source.family for source in trained.video) if trained else ("clip",)
     text_family = trained.text.family if trained and trained.text else "clip"

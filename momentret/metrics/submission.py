@@ -33,7 +33,8 @@ WARNINGS: Mapping[str, str] = {
     "no_windows": "empty window list: counts 0",
     "unsorted_scores": "windows not sorted by score: every metric takes the worse of listed order and score order",
     "equal_scores": "all windows have the same score: the listed order counts",
-    "repeated_windows": "a window comes again: the repeat takes a place in the ranking and can match nothing",
+    "repeated_windows": "a window comes again: the repeat takes a place in the ranking and can match nothing; "
+    "momentret predict --nms 0.99 drops it",
     "zero_width": "a window has no length: its IoU is 0",
     "outside_video": "a window reaches outside the video, as the reference's own output may: scored as it stands",
     "more_than_10_windows": "more than 10 windows: ten count",
