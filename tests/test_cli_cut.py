@@ -7,10 +7,11 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from momentret.video import Sampling, probe, sample_frames
+from momentret.video import Cut, CutReport, IsolatedCutter, Sampling, probe, sample_frames
 
 from .answering import answer, write_answers
 from .helpers import momentret
@@ -133,6 +134,22 @@ def test_a_finished_run_can_be_repeated(film: Path, tmp_path: Path, capsys: pyte
     assert {name: json.loads(shown.out)[name] for name in ("cut", "there_already", "failed")} == {
         "cut": 0, "there_already": 2, "failed": 0,
     }  # fmt: skip
+
+
+def test_ctrl_c_says_how_many_are_cut(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = IsolatedCutter.cut
+
+    def interrupted(cutter: IsolatedCutter, path: Path, wanted: Cut, *rest: Any) -> CutReport:
+        if wanted.start > 0:
+            raise KeyboardInterrupt
+        return cut(cutter, path, wanted, *rest)
+
+    monkeypatch.setattr(IsolatedCutter, "cut", interrupted)
+    assert momentret("cut", film, "-w", "0-0.5", "-w", "0.7-1", "-o", tmp_path / "out") == 130
+    assert capsys.readouterr().err.startswith("1 of 2 cuts done; run the same command again to go on\n")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["film-0s-0.5s.mp4"]
 
 
 def test_a_file_that_is_named_is_not_taken_for_the_cut(

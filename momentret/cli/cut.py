@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from momentret.cli.answers import MinConfidence, Nearest, Top, chosen_answers
-from momentret.cli.console import amount_bar, one_line, print_json
+from momentret.cli.console import amount_bar, one_line, print_json, resumable
 from momentret.words import count_of
 
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ def cut(
     else:
         jobs = _jobs_of_answers(source, output, min_confidence, nearest, top)
     jobs = [_padded(job, pad) for job in jobs]
-    rows = []
+    rows: list[dict[str, Any]] = []
     with (
+        resumable(lambda: f"{len(rows)} of {count_of(len(jobs), 'cut')} done"),
         IsolatedCutter(Limits(time_limit, memory_limit << 20)) as cutter,
         amount_bar("cut", len(jobs)) as show,
     ):
