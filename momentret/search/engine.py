@@ -9,6 +9,7 @@ One path for `momentret search` and `momentret find`: the same windows, the same
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from momentret.search.borders import CurveBorders
 from momentret.search.chamfer import window_scores
 from momentret.search.extraction import extract_videos
 from momentret.search.index import CorpusIndex, Hit, MemoryCorpus, SearchOptions, Video
+from momentret.search.indexing import content_hash
 from momentret.search.presence import Presence, Query
 from momentret.search.presence.background import Corpus, evidence
 from momentret.search.presence.fitting import Found
@@ -181,15 +183,17 @@ class SearchEngine:
     def clip(self, text: str) -> Query:
         """Return a query by ``VIDEO@START-END``: the id or the file of an indexed video, or any other video file.
 
+        A link to or a copy of an indexed file stands for that one.
+
         Raises:
             DataError: there is no such video, it cannot be decoded, or is shorter.
         """
         name, start, end = parse_clip(text)
-        video = self._indexed(name)
+        video, source = self._indexed(name), None
         if video is not None:
-            rows = self.corpus.clips(video.video_id)
+            rows, source = self.corpus.clips(video.video_id), (video.video_id, start, end)
         else:
-            if self.recipe is None or not Path(name).exists():
+            if self.recipe is None or not Path(name).is_file():
                 raise DataError(f"{name!r} is neither a video of the index nor a file; check the name")
             ((video, rows),) = extract_videos([Path(name)], self.encoder, self.recipe.config)
         if start - video.start >= video.duration:
@@ -199,14 +203,17 @@ class SearchEngine:
             int((end - video.start - 1e-6) / video.clip_length),
         )
         chosen = rows[min(max(first, 0), len(rows) - 1) : last + 1]
-        source = (video.video_id, start, end) if video.video_id in self.corpus else None
         return Query(text, chosen, "picture", source)
 
     def _indexed(self, name: str) -> Video | None:
         if name in self.corpus:
             return self.corpus.video(name)
-        path = str(Path(name).absolute())
-        return next((video for video in self.corpus.videos() if video.path == path), None)
+        if not Path(name).is_file():
+            return None
+        path, digest = os.path.abspath(name), content_hash(name)  # noqa: PTH100  as in the index: links stay
+        videos = list(self.corpus.videos())
+        same = [video for video in videos if video.path == path] or [v for v in videos if v.content_hash == digest]
+        return same[0] if same else None
 
     def search(
         self, query: Query | str, options: SearchOptions | None = None, min_confidence: float = MIN_CONFIDENCE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,6 +173,23 @@ def test_what_grows_ends_where_the_clip_asked_with_begins(engine: SearchEngine, 
         found = [window for window in places(engine.search(query)) if window[0] == name]
         assert any(begin == end or stop == start for _, begin, stop in found), "the rest of the scene"
         assert all(stop <= start or begin >= end for _, begin, stop in found)
+
+
+def test_the_clip_asked_with_is_known_by_its_file_however_it_is_named(
+    engine: SearchEngine, folder: Path, tmp_path: Path
+) -> None:
+    path = folder / "in" / "one.mp4"
+    (tmp_path / "link.mp4").symlink_to(path)
+    shutil.copy(path, tmp_path / "copy.mp4")
+    for way in (folder / ".." / folder.name / "in" / "one.mp4", tmp_path / "link.mp4", tmp_path / "copy.mp4"):
+        assert engine.clip(f"{way}@2-4").source == ("one", 2.0, 4.0)
+
+
+def test_a_clip_of_another_film_of_the_same_name_leaves_nothing_out(engine: SearchEngine, tmp_path: Path) -> None:
+    film(tmp_path / "one.mp4", [("red", 2.0), ("green", 1.0)])
+    query = engine.clip(f"{tmp_path / 'one.mp4'}@0-2")
+    assert query.source is None
+    assert places(engine.search(query))[0] == ("one", 0.0, 2.0)
 
 
 def test_a_clip_of_any_video_is_a_query(engine: SearchEngine, tmp_path: Path) -> None:
