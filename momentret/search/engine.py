@@ -275,13 +275,35 @@ class SearchEngine:
 
     def _find(self, query: Query, options: SearchOptions) -> list[Scored]:
         """Return hits and scores, best first; what the query was taken from is no answer."""
-        wide = options if query.source is None else replace(options, top=options.top + options.per_video)
+        if query.source is None:
+            return self._score(query, options)
+        wide = self._score(query, replace(options, top=options.top + options.per_video))
+        hits = [pair for pair in wide if pair[0].video.video_id != query.source[0]]
+        return sorted([*hits, *self._beside_source(query, options)], key=lambda pair: -pair[1])[: options.top]
+
+    def _beside_source(self, query: Query, options: SearchOptions) -> list[Scored]:
+        """Return the hits in the video that the query was taken from; the source itself would use up its share.
+
+        Windows apart from one another, of which no more than it has clips can reach into the source.
+        """
+        assert query.source is not None
+        name, start, end = query.source
+        where, only = options.where, frozenset({name})
+        if options.level == "video" or math.isinf(end) or (where.video_ids is not None and name not in where.video_ids):
+            return []
+        video = self.corpus.video(name)
+        inside = math.ceil(min(end - start, video.duration) / video.clip_length) + 1
+        count = inside + options.per_video
+        alone = replace(
+            options, top=count, per_video=count, overlap=0.0, exact=True, where=replace(where, video_ids=only)
+        )
+        return [pair for pair in self._score(query, alone) if not _is_source(pair[0], query)][: options.per_video]
+
+    def _score(self, query: Query, options: SearchOptions) -> list[Scored]:
         if self.correction is None:
-            hits = [(hit, hit.score) for hit in self.corpus.search(query.tokens, None, wide).hits]
-        else:
-            found = self.correction.search(self.corpus, query.tokens, None, wide).hits
-            hits = [(one.hit, float(one.score)) for one in found]
-        return [pair for pair in hits if not _is_source(pair[0], query)][: options.top]
+            return [(hit, hit.score) for hit in self.corpus.search(query.tokens, None, options).hits]
+        found = self.correction.search(self.corpus, query.tokens, None, options).hits
+        return [(one.hit, float(one.score)) for one in found]
 
 
 def _evidence(query: Query, hits: Sequence[Scored]) -> Found:

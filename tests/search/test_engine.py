@@ -21,14 +21,16 @@ from momentret.postprocess import PostprocessConfig
 from momentret.predict import Predictor
 from momentret.search.answers import Answer
 from momentret.search.borders import as_scored
-from momentret.search.index import CorpusIndex, Filter, Hit, SearchOptions
+from momentret.search.index import CorpusIndex, Filter, Hit, IndexSettings, MemoryCorpus, SearchOptions, Video
 from momentret.search.indexing import open_index, plan_update
+from momentret.search.presence import Query
 from momentret.search.queries import combine, text_query
 from momentret.search.recipe import Recipe
 from momentret.search.refine import MomentRefiner
 
 from ..extract.films import film
 from ..predict.test_predictor import Finder
+from .corpus import unit
 
 SCENES = {
     "one": [("red", 2.0), ("blue", 2.0), ("white", 2.0)],
@@ -173,6 +175,19 @@ def test_what_grows_ends_where_the_clip_asked_with_begins(engine: SearchEngine, 
         found = [window for window in places(engine.search(query)) if window[0] == name]
         assert any(begin == end or stop == start for _, begin, stop in found), "the rest of the scene"
         assert all(stop <= start or begin >= end for _, begin, stop in found)
+
+
+def test_what_the_clip_shows_is_found_again_later_in_its_own_video() -> None:
+    rng = np.random.default_rng(0)
+    rows = [unit(rng.normal(size=(60, 24))) for _ in range(12)]
+    for begin, end in ((5, 25), (45, 50)):
+        rows[0][begin:end] = unit(rows[0][5] + 0.04 * rng.normal(size=(end - begin, 24)))
+    videos = [(Video(f"v{number}", "", "", 120.0, 2.0), clips) for number, clips in enumerate(rows)]
+    engine = SearchEngine(MemoryCorpus(IndexSettings(dim=24), videos), FakeEncoder(24))
+    query = Query("", rows[0][5:25], "picture", ("v0", 10.0, 50.0))
+    assert places(engine.search(query))[0] == ("v0", 90.0, 100.0)
+    elsewhere = SearchOptions(where=Filter(video_ids=frozenset({"v3"})))
+    assert {name for name, _, _ in places(engine.search(query, elsewhere))} == {"v3"}
 
 
 def test_the_clip_asked_with_is_known_by_its_file_however_it_is_named(
