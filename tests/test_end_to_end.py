@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 from pathlib import Path
 
 import pytest
+
+from momentret.training.folder import RunFolder
 
 from .extract.films import film
 from .helpers import momentret
@@ -17,15 +20,19 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$? ?(momentret [a-z].*)$", README.replace("\\\n", " "), flags=re.MULTILINE)
 
 
+def train(data: Path, features: Path, output: Path) -> int:
+    """Train for one epoch by the command."""
+    paths = [f"--data.annotations.{split}={data / split}.jsonl" for split in ("train", "val")]
+    small = ["--train.epochs=1", "--train.loggers=[]", f"--data.features.root={features}", f"--output={output}"]
+    return momentret("train", "--config", ROOT / "configs" / "tiny.yaml", *paths, *small)
+
+
 @pytest.fixture(scope="module")
 def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run made by the command, from a packed store."""
     folder = tmp_path_factory.mktemp("end")
     assert momentret("features", "pack", tiny_data / "features", folder / "packed") == 0
-    paths = [f"--data.annotations.{split}={tiny_data / split}.jsonl" for split in ("train", "val")]
-    small = ["--train.epochs=1", "--train.loggers=[]", f"--data.features.root={folder / 'packed'}"]
-    config = ROOT / "configs" / "tiny.yaml"
-    assert momentret("train", "--config", config, *paths, *small, f"--output={folder / 'run'}") == 0
+    assert train(tiny_data, folder / "packed", folder / "run") == 0
     return folder / "run"
 
 
@@ -56,6 +63,30 @@ def test_repeats_are_dropped_as_the_warning_says(
     first, second = capsys.readouterr().out.split("qvhighlights: ")[1:]
     assert "can match nothing; momentret predict --nms 0.99 drops it" in first
     assert "repeated_windows" not in second
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("hook", "told"),
+    [("on_train_start", "no epoch was finished: nothing is kept"), ("on_train_end", "--resume goes on with the run")],
+)
+def test_ctrl_c_in_training_says_what_is_kept(
+    hook: str,
+    told: str,
+    tiny_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handler = signal.getsignal(signal.SIGINT)  # Lightning takes it away
+    monkeypatch.setattr(RunFolder, hook, interrupt, raising=False)
+    assert train(tiny_data, tiny_data / "features", tmp_path / "run") == 130
+    signal.signal(signal.SIGINT, handler)
+    assert capsys.readouterr().err.splitlines()[-2:] == [told, "momentret: interrupted"]
+    assert (tmp_path / "run").exists() == ("--resume" in told)
 
 
 def test_a_model_is_not_asked_about_other_features(

@@ -29,5 +29,10 @@ def train(
     if not logging.getLogger().isEnabledFor(logging.INFO):
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and greetings
     run = parse_run(["--config", str(config), *context.args])
-    folder = carry_out(run, resume=resume, overwrite=overwrite, progress=progress_bar)
+    try:
+        folder = carry_out(run, resume=resume, overwrite=overwrite, progress=progress_bar)
+    except KeyboardInterrupt:
+        kept = (run.output / "resume.ckpt").exists()
+        typer.echo("--resume goes on with the run" if kept else "no epoch was finished: nothing is kept", err=True)
+        raise
     print_json({"folder": str(folder), "checkpoint": str(folder / "best.safetensors")})

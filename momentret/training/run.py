@@ -52,6 +52,7 @@ def train(run: RunConfig, *, resume: bool = False, overwrite: bool = False, prog
         OutputExistsError: the folder is taken and neither flag was given, or it is no run.
         MismatchError: resuming with another recipe than the run was started with.
         ConfigError: there is no GPU and the recipe asks for one, or both flags are given.
+        KeyboardInterrupt: Ctrl-C; the run can be resumed if an epoch is finished, and else leaves nothing.
     """
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run and --overwrite deletes it; give one of them")
@@ -68,7 +69,7 @@ def train(run: RunConfig, *, resume: bool = False, overwrite: bool = False, prog
         state = run.output / "resume.ckpt" if resume else None
         with warnings.catch_warnings():
             _ignore_known_warnings()
-            _trainer(run, folder).fit(module, datamodule=data, ckpt_path=state)
+            _fit(_trainer(run, folder), module, data, state)
     if data.test and run.data.select_on != "test":
         _report_test(run, data, progress)
     return run.output
@@ -127,6 +128,15 @@ def _no_empty_run(folder: Path) -> Iterator[None]:
     except BaseException:
         if not any((folder / name).exists() for name in ("resume.ckpt", "last.safetensors")):
             shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _fit(trainer: Trainer, module: MomentModule, data: MomentData, state: Path | None) -> None:
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=state)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning leaves the process at Ctrl-C
+            raise stop.__context__ from None
         raise
 
 
