@@ -110,13 +110,9 @@ def extract(
                 work = carry_out(mine, model, job.config, ledger, workers=workers, limits=job.limits, watch=watch)
                 for finished in work:
                     tick(finished)
-    looked_at = [outcome for video in todo if (outcome := ledger.outcome(video)) is not None]
-    done = [outcome for outcome in looked_at if outcome.error is None]
+    done = [outcome for outcome in ledger.outcomes(todo) if outcome.error is None]
     idle = ledger.is_idle
-    if shard or idle:
-        kept = [outcome for video in mine if (outcome := ledger.outcome(video)) is not None]
-    else:
-        kept = pack(mine, ledger, output, overwrite=overwrite)
+    kept = ledger.outcomes(mine) if shard or idle else pack(mine, ledger, output, overwrite=overwrite)
     where = ledger.folder if shard and not idle else output
     _report(
         kept, done, time.monotonic() - began, where, as_json, "nothing new" if idle else f"{len(done)} extracted now"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -119,6 +119,10 @@ class Ledger:
         """Return what became of a video, None if it is still to do or its file has changed since."""
         record = self.record(video)
         return None if record is None else _outcome_of(record)
+
+    def outcomes(self, videos: Iterable[Video]) -> list[Outcome]:
+        """Return what became of those videos that are not still to do, in their order."""
+        return [outcome for video in videos if (outcome := self.outcome(video)) is not None]
 
     @property
     def is_idle(self) -> bool:
@@ -255,7 +259,7 @@ def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bo
         DataError: a video is still to do, or there is none with features.
         OutputExistsError: `output` is there and `overwrite` is false.
     """
-    outcomes = [outcome for video in videos if (outcome := ledger.outcome(video)) is not None]
+    outcomes = ledger.outcomes(videos)
     if len(outcomes) < len(videos):
         raise DataError(f"{len(videos) - len(outcomes)} of {count_of(len(videos), 'video')} still to do; extract first")
     good = [outcome.video_id for outcome in outcomes if outcome.error is None]
