@@ -210,10 +210,12 @@ class SearchEngine:
             return self.corpus.video(name)
         if not Path(name).is_file():
             return None
-        path, digest = os.path.abspath(name), content_hash(name)  # noqa: PTH100  as in the index: links stay
-        videos = list(self.corpus.videos())
-        same = [video for video in videos if video.path == path] or [v for v in videos if v.content_hash == digest]
-        return same[0] if same else None
+        path = os.path.abspath(name)  # noqa: PTH100  as in the index: links stay
+        found = next((video for video in self.corpus.videos() if video.path == path), None)
+        if found is not None:
+            return found
+        digest = content_hash(name)
+        return next((video for video in self.corpus.videos() if video.content_hash == digest), None)
 
     def search(
         self, query: Query | str, options: SearchOptions | None = None, min_confidence: float = MIN_CONFIDENCE
