@@ -63,6 +63,10 @@ class Rows(Protocol):
         """Return where rows ``[start, stop)``, or the embeddings they come from, are not numbers: a mask."""
         ...
 
+    def block_rows(self, block_bytes: int) -> int:
+        """Return how many rows make a block of that size."""
+        ...
+
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Tensor]]:
         """Yield ``(first row, block)`` from top to bottom; a block lasts until the next one is asked for."""
         ...

@@ -71,7 +71,7 @@ def valid_rows(rows: Rows, progress: Progress = silent) -> np.ndarray:
 
 
 def _masks(rows: Rows, progress: Progress) -> Iterator[tuple[int, Tensor]]:
-    size = max(1, BLOCK_BYTES // (rows.shape[1] * rows.dtype.itemsize))
+    size = rows.block_rows(BLOCK_BYTES)
     starts = range(0, rows.shape[0], size)
     for start in progress(starts, f"checking {rows.name}", len(starts)):
         yield start, rows.invalid(start, min(start + size, rows.shape[0]))
