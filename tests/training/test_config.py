@@ -123,24 +123,18 @@ def test_a_file_that_is_no_recipe_is_named(content: bytes, message: str, tmp_pat
         parse(recipe=path)
 
 
-def test_a_missing_key_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "instead", "message"),
+    [
+        pytest.param("  dataset: qvhighlights\n", "", r"not given in .*bad\.yaml: data\.dataset", id="missing key"),
+        pytest.param("epochs:", "epoch:", r"unknown key '.*epoch', did you mean", id="unknown key"),
+        pytest.param("\nmoment_detr:", "\nmoment_dert:", r"moment_dert.*did you mean 'moment_detr", id="no model"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named(line: str, instead: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
-    path.write_text(TINY.read_text().replace("  dataset: qvhighlights\n", ""))
-    with pytest.raises(ConfigError, match=r"not given in .*bad\.yaml: data\.dataset"):
-        parse(recipe=path)
-
-
-def test_an_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "bad.yaml"
-    path.write_text(TINY.read_text().replace("epochs:", "epoch:"))
-    with pytest.raises(ConfigError, match=r"unknown key '.*epoch', did you mean"):
-        parse(recipe=path)
-
-
-def test_a_recipe_without_a_model_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "bad.yaml"
-    path.write_text(TINY.read_text().replace("\nmoment_detr:", "\nmoment_dert:"))
-    with pytest.raises(ConfigError, match=r"moment_dert.*did you mean 'moment_detr"):
+    path.write_text(TINY.read_text().replace(line, instead))
+    with pytest.raises(ConfigError, match=message):
         parse(recipe=path)
 
 
