@@ -28,18 +28,22 @@ def test_products_are_exact(multiply: kernels.Multiply, shape: tuple[int, int, i
     np.testing.assert_array_equal(multiply(left, right), left.astype(np.int64) @ right.astype(np.int64).T)
 
 
-def test_digits_say_what_the_token_is() -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_digits_say_what_the_token_is(count: int) -> None:
     tokens = np.random.default_rng(0).normal(size=(6, 50)).astype(np.float32)
     tokens[2] = 0
-    parts, step = digits(tokens)
-    assert parts.dtype == np.int8
-    assert np.abs(tokens - step * (255.0 * parts[0] + parts[1])).max() <= 0.51 * step.max()
+    parts, step = digits(tokens, count)
+    assert (parts.dtype, len(parts)) == (np.int8, count)
+    written = sum(255.0 ** (count - 1 - i) * part for i, part in enumerate(parts))
+    assert np.abs(tokens - step * written).max() <= 0.51 * step.max()
+    assert step.max() < 1.1 * np.abs(tokens).max() / (127 * 255 ** (count - 1))
     assert (parts[:, 2] == 0).all()
 
 
-def test_joined_products_are_those_of_the_tokens() -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_joined_products_are_those_of_the_tokens(count: int) -> None:
     rng = np.random.default_rng(1)
     tokens, rows = rng.normal(size=(4, 64)).astype(np.float32), rng.integers(-127, 128, size=(90, 64), dtype=np.int8)
-    parts, step = digits(tokens)
-    joined = join_digits(products(parts.reshape(8, 64), rows).reshape(2, 4, 90), step)
+    parts, step = digits(tokens, count)
+    joined = join_digits(products(parts.reshape(4 * count, 64), rows).reshape(count, 4, 90), step)
     np.testing.assert_allclose(joined, tokens @ rows.T.astype(np.float32), atol=64 * 127 * step.max())

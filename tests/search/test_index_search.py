@@ -282,7 +282,7 @@ def test_a_device_scores_chapters_as_the_processor_does(
     segment, query = index._store.segments()[0], wide_query(3)[:, : index.settings.dim]
     (found,) = device_scores([query], segment, level, device)
     (expected,) = pooled_scores([query], segment, None, level)
-    np.testing.assert_allclose(found, expected, atol=1e-3 if device == "cpu:0" else 5e-3)  # float16 on a GPU
+    np.testing.assert_allclose(found, expected, atol=5e-3)  # tokens of one byte there, float16 on a GPU
 
 
 @DEVICES

@@ -31,15 +31,15 @@ class _Tokens:
     """The tokens of some queries, as they are multiplied with pooled vectors: in their axes, as digits of a byte.
 
     The products are the same bits whatever other queries there are, and off by less than `slack`: half a step in each
-    dimension, times the length of a pooled vector, which is below 2.2.
+    dimension, times the length of a pooled vector, which is below 2.2. One digit ranks as well as two; proofs take two.
     """
 
-    def __init__(self, queries: Sequence[np.ndarray], pools: Columns) -> None:
+    def __init__(self, queries: Sequence[np.ndarray], pools: Columns, count: int) -> None:
         self.pools = pools
         rotated = [query @ pools["basis_rotation"] if "basis_mean" in pools else query for query in queries]
         tokens = np.concatenate(rotated)
-        parts = [digits(tokens[:, :HEAD]), digits(tokens[:, HEAD:])]
-        self._digits = [part.reshape(2 * len(tokens), part.shape[2]) for part, _ in parts]
+        parts = [digits(tokens[:, :HEAD], count), digits(tokens[:, HEAD:], count)]
+        self._count, self._digits = count, [part.reshape(count * len(tokens), part.shape[2]) for part, _ in parts]
         self._steps = [step for _, step in parts]
         self.slack = 1.1 * np.sqrt(sum(part.shape[2] * step**2 for part, step in parts))  # (T, 1)
         mean = [query @ pools["basis_mean"] if "basis_mean" in pools else np.zeros(len(query)) for query in queries]
@@ -51,7 +51,7 @@ class _Tokens:
         """Yield, for each query, tokens x pooled vectors ``(T, P)`` of the given rows."""
         scale = peak_scale(_rows(self.pools["pool_peaks"], rows), _INT8)  # (P, 2)
         whole = [
-            products(left, _rows(self.pools[name], rows)).reshape(2, len(self._offset), -1)
+            products(left, _rows(self.pools[name], rows)).reshape(self._count, len(self._offset), -1)
             for left, name in zip(self._digits, ("pool_head", "pool_tail"), strict=True)
             if left.shape[1]
         ]
@@ -137,7 +137,7 @@ def pooled_scores(
         return []
     if chapters is None:
         chapters = np.arange(len(segment.chapters.pools))
-    tokens, counts = _Tokens(queries, segment.pools), segment.chapters.pools[chapters]
+    tokens, counts = _Tokens(queries, segment.pools, 1), segment.chapters.pools[chapters]
     found = [np.empty(len(chapters), dtype=np.float32) for _ in queries]
     for part, rows in _chunks(segment.chapters.pool_begins[chapters], counts):
         weight = segment.pools["pool_weight"][rows].astype(np.float32)
@@ -198,7 +198,7 @@ def video_bounds(query: np.ndarray, segment: Segment) -> np.ndarray:
     """
     counts = segment.columns["pool_count"]
     bounds = np.empty(segment.videos, dtype=np.float32)
-    tokens = _Tokens([query], segment.pools)
+    tokens = _Tokens([query], segment.pools, 2)
     for part, rows in _chunks(np.cumsum(counts) - counts, counts):
         (product,) = tokens.products(rows)
         product += segment.pools["pool_radius"][rows].astype(np.float32) + tokens.slack

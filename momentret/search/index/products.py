@@ -1,6 +1,6 @@
 """Products of tokens with vectors kept as bytes, in integers: exact, so the same bits in any batch and on any machine.
 
-A token is written with two digits of a byte each, which loses no more than float32 sums do.
+A token is written with one digit of a byte, or with two, which lose no more than float32 sums do.
 """
 
 from __future__ import annotations
@@ -21,25 +21,31 @@ _CHUNK = 512
 Multiply = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def digits(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Write each token as ``step * (255 * high + low)``.
+def digits(tokens: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Write each token as ``step * digit``, or as ``step * (255 * high + low)``.
 
     Args:
         tokens: ``(T, D)`` float32.
+        count: of digits, 1 or 2.
 
     Returns:
-        The digits ``(2, T, D)`` int8, high ones first, and the steps ``(T, 1)`` float32.
+        The digits ``(count, T, D)`` int8, high ones first, and the steps ``(T, 1)`` float32.
     """
-    step = np.abs(tokens).max(1, keepdims=True, initial=0.0).astype(np.float32) / np.float32(127 * _BASE)
-    units = np.rint(np.divide(tokens, step, out=np.zeros_like(tokens), where=step > 0))
-    high = np.rint(units / np.float32(_BASE))
-    return np.stack([high, units - _BASE * high]).astype(np.int8), step
+    units = 127 * _BASE ** (count - 1)
+    step = np.abs(tokens).max(1, keepdims=True, initial=0.0).astype(np.float32) / np.float32(units)
+    low = np.rint(np.divide(tokens, step, out=np.zeros_like(tokens), where=step > 0))
+    if count == 1:
+        return low[None].astype(np.int8), step
+    high = np.rint(low / np.float32(_BASE))
+    return np.stack([high, low - _BASE * high]).astype(np.int8), step
 
 
 def join_digits(product: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Return the products ``(T, P)`` float32 of tokens, given those of their digits ``(2, T, P)``."""
-    joined = np.multiply(product[0], np.float32(_BASE), dtype=np.float32)
-    joined += product[1]
+    """Return the products ``(T, P)`` float32 of tokens, given those of their digits ``(count, T, P)``."""
+    joined = product[0].astype(np.float32)
+    for lower in product[1:]:
+        joined *= np.float32(_BASE)
+        joined += lower
     joined *= step
     return joined
 
