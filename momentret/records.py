@@ -137,19 +137,19 @@ class Prediction:
             raise PredictionError(f"query {row.get('qid')!r}: {cause}; expected [[start, end, score], ...]") from cause
 
 
-def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
+def write_predictions(path: Path | str, predictions: Iterable[Prediction]) -> None:
     """Write predictions as JSON lines in the QVHighlights submission format, atomically."""
-    write_jsonl(path, (prediction.to_row() for prediction in predictions))
+    write_jsonl(Path(path), (prediction.to_row() for prediction in predictions))
 
 
-def read_predictions(path: Path) -> list[Prediction]:
+def read_predictions(path: Path | str) -> list[Prediction]:
     """Read JSON lines in the QVHighlights submission format.
 
     Raises:
         PredictionError: with the file and the line number.
     """
     predictions = []
-    for number, row in json_rows(path, PredictionError):
+    for number, row in json_rows(Path(path), PredictionError):
         try:
             predictions.append(Prediction.from_row(row))
         except PredictionError as cause:

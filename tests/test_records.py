@@ -26,7 +26,7 @@ def prediction(**changes: object) -> Prediction:
 def test_predictions_round_trip(tmp_path: Path, saliency: tuple[float, ...] | None) -> None:
     original = [prediction(saliency=saliency)]
     write_predictions(tmp_path / "p.jsonl", original)
-    assert read_predictions(tmp_path / "p.jsonl") == original
+    assert read_predictions(str(tmp_path / "p.jsonl")) == original
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ _LOG_LEVELS = {"note": logging.INFO, "dropped": logging.WARNING, "warning": logg
 
 
 def read_annotations(
-    path: Path, dataset: str, durations: Sequence[Path] = (), subset: str = "full"
+    path: Path | str, dataset: str, durations: Sequence[Path | str] = (), subset: str = "full"
 ) -> list[Annotation]:
     """Read one annotation file; known flaws of the release are repaired by the dataset's own rule, and logged.
 
@@ -54,7 +54,7 @@ def read_annotations(
     return reading.annotations
 
 
-def examine(path: Path, dataset: str, durations: Sequence[Path] = (), subset: str = "full") -> Reading:
+def examine(path: Path | str, dataset: str, durations: Sequence[Path | str] = (), subset: str = "full") -> Reading:
     """Read one annotation file and return all that was found, good and bad; takes what `read_annotations` takes.
 
     Raises:
@@ -73,7 +73,7 @@ def examine(path: Path, dataset: str, durations: Sequence[Path] = (), subset: st
     return reading
 
 
-def detect_dataset(path: Path) -> str | None:
+def detect_dataset(path: Path | str) -> str | None:
     """Return which dataset a file comes from, judged by its name and its first row; None if nothing tells."""
     for info in _INFOS:
         if Path(path).name.endswith(info.suffixes):

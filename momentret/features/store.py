@@ -107,14 +107,16 @@ def _require_one_clip_length(sources: Sequence[SourceManifest]) -> None:
             )
 
 
-def open_store(config: FeatureConfig) -> FeatureStore:
-    """Open every family that the config names.
+def open_store(config: FeatureConfig | Path | str) -> FeatureStore:
+    """Open every family that the config names; a folder alone stands for `FeatureConfig` with that root.
 
     Raises:
         ConfigError: the layout has no such family.
         FeatureError: a family is not below the root, or holds no readable features.
         MismatchError: `clip_length` contradicts what the features say about themselves.
     """
+    if not isinstance(config, FeatureConfig):
+        config = FeatureConfig(root=Path(config))
     _require_root(config.root)
     layout = LAYOUTS[config.layout]
     clip_length = config.clip_length or layout.clip_length

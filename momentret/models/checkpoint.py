@@ -97,13 +97,14 @@ def save_checkpoint(
         file.write(save(weights, metadata={ENTRY: header}))
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
         CheckpointError: the file is damaged, no checkpoint of ours, or of a newer format.
         OSError: it cannot be opened.
     """
+    path = Path(path)
     with path.open("rb"):  # a missing file or a folder is an ordinary OSError
         pass
     try:

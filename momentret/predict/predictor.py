@@ -73,7 +73,7 @@ class Predictor:
         Raises:
             CheckpointError: the file cannot be read or is of another kind.
         """
-        checkpoint = load_checkpoint(Path(path))
+        checkpoint = load_checkpoint(path)
         if "device" in options:
             options["device"] = find_device(str(options["device"]))
         try:

@@ -98,7 +98,7 @@ class SearchEngine:
 
     @classmethod
     def open(
-        cls, folder: Path, encoder: str | None = None, *, progress: Progress = silent, **options: Any
+        cls, folder: Path | str, encoder: str | None = None, *, progress: Progress = silent, **options: Any
     ) -> SearchEngine:
         """Open an index and load the encoder that it was made with.
 
@@ -115,7 +115,7 @@ class SearchEngine:
         index = CorpusIndex.open(folder)
         try:
             recipe = Recipe.of(index)
-            return cls(index, recipe.load_encoder(encoder, **options), recipe, folder=folder, progress=progress)
+            return cls(index, recipe.load_encoder(encoder, **options), recipe, folder=index.folder, progress=progress)
         except BaseException:
             index.close()
             raise
@@ -123,7 +123,7 @@ class SearchEngine:
     @classmethod
     def of_videos(
         cls,
-        paths: Sequence[Path],
+        paths: Sequence[Path | str],
         encoder: Encoder,
         recipe: Recipe,
         *,
@@ -144,7 +144,9 @@ class SearchEngine:
         Raises:
             DataError: none of them can be decoded.
         """
-        corpus = MemoryCorpus(recipe.settings(), extract_videos(paths, encoder, recipe.config, **options))
+        corpus = MemoryCorpus(
+            recipe.settings(), extract_videos([Path(path) for path in paths], encoder, recipe.config, **options)
+        )
         return cls(corpus, encoder, recipe, cache=cache, progress=progress)
 
     def correct_with(self, correction: Correction | None) -> None:
@@ -171,9 +173,9 @@ class SearchEngine:
         """Return a query in words, moved towards `plus` and away from `minus`."""
         return self.moved(text_query(self.encoder, text), plus, minus)
 
-    def picture(self, path: Path) -> Query:
+    def picture(self, path: Path | str) -> Query:
         """Return a query by a picture."""
-        return picture_query(self.encoder, path)
+        return picture_query(self.encoder, Path(path))
 
     def moved(self, query: Query, plus: Sequence[str] = (), minus: Sequence[str] = ()) -> Query:
         """Return any query moved towards texts and away from others."""

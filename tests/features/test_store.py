@@ -37,6 +37,10 @@ def test_sources_come_in_the_stated_order(root: Path) -> None:
         assert [array.shape[1] for array in store.read_video("v_2")] == [{"slowfast": 6, "clip": 4}[f] for f in video]
 
 
+def test_a_folder_alone_is_its_clip_features(root: Path) -> None:
+    assert open_store(str(root)).manifest == opened(root, "clip").manifest
+
+
 def test_rows_are_as_on_file(root: Path) -> None:
     store = opened(root)
     np.testing.assert_array_equal(store.read_video("v_1")[0], rows(6, 6, seed=1))

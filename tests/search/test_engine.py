@@ -88,6 +88,11 @@ def test_what_is_there_is_said_to_be(engine: SearchEngine, query: str) -> None:
     assert engine.search(query).presence > 0.9
 
 
+def test_an_index_is_opened_by_the_name_of_its_folder(folder: Path, engine: SearchEngine) -> None:
+    with SearchEngine.open(str(folder / "index")) as same:
+        assert same.search(same.text("red")).moments == engine.search(engine.text("red")).moments
+
+
 def test_min_confidence_decides(engine: SearchEngine) -> None:
     sure = engine.search("red").presence
     assert not engine.search("red", min_confidence=1.0).present

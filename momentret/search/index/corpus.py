@@ -56,19 +56,20 @@ class CorpusIndex:
         self._store = store
 
     @classmethod
-    def create(cls, folder: Path, settings: IndexSettings) -> CorpusIndex:
+    def create(cls, folder: Path | str, settings: IndexSettings) -> CorpusIndex:
         """Make an empty index and open it for writing.
 
         Raises:
             OutputExistsError: the folder is there and not empty.
         """
+        folder = Path(folder)
         if not can_begin(folder):
             raise OutputExistsError(folder)
         create_store(folder, Manifest(settings))
         return cls(Store(folder, "rw"))
 
     @classmethod
-    def open(cls, folder: Path, mode: Mode = "r", encoder: str | None = None) -> CorpusIndex:
+    def open(cls, folder: Path | str, mode: Mode = "r", encoder: str | None = None) -> CorpusIndex:
         """Open an index.
 
         Args:
@@ -81,6 +82,7 @@ class CorpusIndex:
             IndexLockedError: another process is writing.
             MismatchError: the index was made with another encoder.
         """
+        folder = Path(folder)
         store = Store(folder, mode)
         own = store.manifest.settings.encoder
         if encoder is not None and encoder != own:
