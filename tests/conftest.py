@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.pretended import pretended_gpu
 
 torch.set_num_threads(1)
 
@@ -15,6 +18,18 @@ torch.set_num_threads(1)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Leave the user's cache alone."""
     os.environ["MOMENTRET_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(params=["pretended", pytest.param("real", marks=pytest.mark.gpu)])
+def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a GPU, or of what takes tensors as one does."""
+    if request.param == "real":
+        yield "cuda"
+        return
+    if torch.version.cuda is None:
+        pytest.skip("this build of torch knows no CUDA devices")
+    with pretended_gpu():
+        yield "cuda"
 
 
 @pytest.fixture(scope="session")

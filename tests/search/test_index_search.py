@@ -269,27 +269,22 @@ def test_the_sieve_lets_the_best_video_through(rotated: CorpusIndex) -> None:
         assert best in {segment.ids[segment.chapters.video[chapter]] for chapter in kept}
 
 
-DEVICES = pytest.mark.parametrize("device", ["cpu:0", pytest.param("cuda", marks=pytest.mark.gpu)])
-
-
-@DEVICES
 @pytest.mark.parametrize("level", ["moment", "video"])
 @pytest.mark.parametrize("corpus", ["rotated", "index"])
-def test_a_device_scores_chapters_as_the_processor_does(
-    request: pytest.FixtureRequest, corpus: str, level: Literal["moment", "video"], device: str
+def test_a_gpu_scores_chapters_as_the_processor_does(
+    request: pytest.FixtureRequest, corpus: str, level: Literal["moment", "video"], gpu: str
 ) -> None:
     index = request.getfixturevalue(corpus)
     segment, query = index._store.segments()[0], wide_query(3)[:, : index.settings.dim]
-    (found,) = device_scores([query], segment, level, device)
+    (found,) = device_scores([query], segment, level, gpu)
     (expected,) = pooled_scores([query], segment, None, level)
     np.testing.assert_allclose(found, expected, atol=5e-3)  # tokens of one byte there, float16 on a GPU
 
 
-@DEVICES
-def test_a_search_on_a_device_finds_the_same(index: CorpusIndex, device: str) -> None:
+def test_a_search_on_a_gpu_finds_the_same(index: CorpusIndex, gpu: str) -> None:
     for number in range(6):
         query, where = query_of(number, number * 5), Filter(folder="/films/1")
-        options = [SearchOptions(candidates=20, top=3, where=where, device=place) for place in ("cpu", device)]
+        options = [SearchOptions(candidates=20, top=3, where=where, device=place) for place in ("cpu", gpu)]
         there, here = (index.search(query, options=o).hits for o in options)
         assert there == here
 

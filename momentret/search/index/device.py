@@ -52,11 +52,10 @@ class DeviceTable:
         import torch
 
         pools = segment.pools
-        dtype = torch.float32 if device.type == "cpu" else torch.float16
         self._device, parts = device, []
         for i, name in enumerate(("pool_head", "pool_tail")):
             scale = torch.from_numpy(peak_scale(pools["pool_peaks"][:, i], _INT8)).to(device)
-            parts.append((torch.from_numpy(pools[name]).to(device) * scale[:, None]).to(dtype))
+            parts.append((torch.from_numpy(pools[name]).to(device) * scale[:, None]).half())
         self._table = torch.cat(parts, 1)
         counts = segment.chapters.pools
         self._longest = int(counts.max(initial=1))
