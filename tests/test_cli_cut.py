@@ -136,6 +136,18 @@ def test_a_finished_run_can_be_repeated(film: Path, tmp_path: Path, capsys: pyte
     }  # fmt: skip
 
 
+def test_another_pad_or_way_of_cutting_is_another_file(film: Path, tmp_path: Path) -> None:
+    found = write_answers(tmp_path / "found.json", answer([(film, 0.5, 1.0)]))
+    for options in ([], ["--pad", 0.1], ["--copy"], ["--copy", "--pad", 0.75]):
+        assert momentret("cut", found, "-o", tmp_path / "out", *options) == 0
+    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == [
+        "01-film-0.4s-1.1s",
+        "01-film-0.5s-1s",
+        "01-film-0.5s-1s-copy",
+        "01-film-0s-1.75s-copy",
+    ]
+
+
 def test_ctrl_c_says_how_many_are_cut(
     film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,7 +180,10 @@ def test_a_window_of_a_video_becomes_the_file_that_is_named(film: Path, tmp_path
 
 def test_several_windows_go_into_a_folder(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert momentret("cut", film, "-w", "0-0.5", "-w", "0.7-1", "--copy", "-o", tmp_path / "out") == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["film-0.7s-1s.mp4", "film-0s-0.5s.mp4"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "film-0.7s-1s-copy.mp4",
+        "film-0s-0.5s-copy.mp4",
+    ]
     assert "begins 0.30 s early, at a keyframe (0.40 s)" in capsys.readouterr().out
     assert momentret("cut", film, "-w", "0-0.5", "-w", "0.7-1", "-o", tmp_path / "a.mp4") == 1
     assert "is one file for 2 windows; give a folder" in capsys.readouterr().err
@@ -178,13 +193,13 @@ def test_a_folder_may_have_a_name_with_a_dot(film: Path, tmp_path: Path) -> None
     (tmp_path / "my.cuts").mkdir()
     for name in ("my.cuts", "2026.11"):
         assert momentret("cut", film, "-w", "0.5-1", "--copy", "-o", tmp_path / name) == 0
-        assert [path.name for path in (tmp_path / name).iterdir()] == ["film-0.5s-1s.mp4"]
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["film-0.5s-1s-copy.mp4"]
 
 
 def test_a_copy_keeps_the_container(tmp_path: Path) -> None:
     path = render(tmp_path / "film.ts", options=H264)
     assert momentret("cut", path, "-w", "0.5-1", "--copy", "-o", tmp_path / "out") == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["film-0.5s-1s.ts"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["film-0.5s-1s-copy.ts"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX")

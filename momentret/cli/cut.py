@@ -26,10 +26,16 @@ class _Job:
     start: float
     end: float
     output: Path
-    """Without its ending where `named` is False: that depends on what is cut."""
+    """A file where `named` is True, else a folder."""
     named: bool = False
     query: str | None = None
     rank: int | None = None
+
+    def name(self, exact: bool) -> str:
+        """Return a file name without its ending that says what is cut, and whether it is copied."""
+        rank = "" if self.rank is None else f"{self.rank:02d}-"
+        window = f"{_number(self.start)}s-{_number(self.end)}s"
+        return f"{rank}{_slug(self.path.stem)}-{window}{'' if exact else '-copy'}"
 
 
 def cut(
@@ -55,8 +61,9 @@ def cut(
     """Cut found moments out of their videos.
 
     A found window is short, so the default is --exact: the file shows what was found, from its first frame to its last,
-    and plays everywhere. Files that exist are left alone and the others are cut, so a run can be repeated: it says how
-    many were there already. Exit 1 if nothing could be cut.
+    and plays everywhere. Files in the folder are named by the video, the window as it is cut, and copy if it is one.
+    Those that exist are left alone and the others are cut, so a run can be repeated: it says how many were there
+    already. Exit 1 if nothing could be cut.
     """
     from momentret.video import IsolatedCutter, Limits
 
@@ -106,7 +113,7 @@ def _jobs_of_video(path: Path, windows: Sequence[str], output: Path) -> list[_Jo
         except ConfigError as error:
             raise ConfigError(f"{error} (make the folder first if one is meant)") from error
     if output.suffix.lower() not in FORMATS or output.is_dir():
-        return [_Job(path, *span, output / _name(path, *span)) for span in spans]
+        return [_Job(path, *span, output) for span in spans]
     if len(spans) > 1:
         raise ConfigError(f"{str(output)!r} is one file for {count_of(len(spans), 'window')}; give a folder")
     return [_Job(path, *spans[0], output, named=True)]
@@ -133,16 +140,11 @@ def _jobs_of_answers(
     for number, answer in enumerate(answers, start=1):
         folder = output / f"{number:02d}-{_slug(answer.query)}" if len(answers) > 1 else output
         for moment in answer.moments:
-            name = f"{moment.rank:02d}-{_name(Path(moment.path), moment.start, moment.end)}"
             window = (max(moment.start, 0.0), moment.end)
-            jobs.append(_Job(Path(moment.path), *window, folder / name, query=answer.query, rank=moment.rank))
+            jobs.append(_Job(Path(moment.path), *window, folder, query=answer.query, rank=moment.rank))
     if not jobs:
         raise DataError(f"{source} holds no moment to cut")
     return jobs
-
-
-def _name(path: Path, start: float, end: float) -> str:
-    return f"{_slug(path.stem)}-{_number(start)}s-{_number(end)}s"
 
 
 def _slug(text: str) -> str:
@@ -177,8 +179,8 @@ def _carry_out(job: _Job, cutter: IsolatedCutter, exact: bool, overwrite: bool, 
         output = job.output
         if not job.named:
             suffix = ".mp4" if exact else suffix_for_copy(cutter.probe(job.path))
-            output = output.with_name(output.name + suffix)
-        if output.is_file() and not (overwrite or job.named):  # under a name that says of which window it is
+            output = output / (job.name(exact) + suffix)
+        if output.is_file() and not (overwrite or job.named):  # under a name that says what it is
             return {**row, "output": str(output), "there_already": True}
         refuse_existing(output, overwrite)
         if output.exists() and output.samefile(job.path):
