@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from momentret.files import atomic_write
+from momentret.plots.fonts import font_families
 
 __all__ = ["plot_hubness", "plot_lorenz", "plot_tuning"]
 
@@ -104,7 +106,8 @@ def _draw_hubs(axes: Any, counts: Mapping[str, np.ndarray], k: int, ids: Sequenc
         bars = axes.barh(places + i * height, values[worst], height=height, color=colour, label=name)
         axes.bar_label(bars, fontsize="x-small", padding=2)
     names = [ids[i] if len(ids[i]) <= 24 else ids[i][:21] + "…" for i in worst]
-    axes.set_yticks(places + (len(counts) - 1) * height / 2, [name.replace("$", r"\$") for name in names])
+    labels, families = [name.replace("$", r"\$") for name in names], font_families("".join(names))
+    axes.set_yticks(places + (len(counts) - 1) * height / 2, labels, fontfamily=families)
     axes.tick_params(axis="y", labelsize="small")
     axes.invert_yaxis()
     axes.set(xlabel=f"$N_{{{k}}}$", title=f"the {len(worst)} worst hubs")
@@ -153,5 +156,6 @@ def plot_tuning(
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    with atomic_write(path, "wb") as file:
+    with atomic_write(path, "wb") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter of a name that no font here has is drawn as a box
         figure.savefig(file, format=path.suffix[1:], dpi=120)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import groupby
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -63,7 +65,7 @@ def _draw_query(sheet: Image.Image, query: QueryView, head: Sequence[str], top: 
     pen = ImageDraw.Draw(sheet)
     y = top + MARGIN
     for line in head:
-        pen.text((MARGIN, y), line, INK, _font(TITLE, bold=True))
+        _write(pen, (MARGIN, y), line, INK, TITLE, bold=True)
         y += TITLE + 8
     colour = GOOD if query.present else BAD
     pen.text((MARGIN, y), query.verdict, colour, _font(BODY, bold=True))
@@ -85,13 +87,12 @@ def _draw_moment(sheet: Image.Image, view: MomentView, top: int) -> None:
     for i, shot in enumerate(view.strip):
         _draw_shot(sheet, shot, MARGIN + i * (SHOT[0] + GAP), top)
     pen, width = ImageDraw.Draw(sheet), WIDTH - MARGIN - TEXT
-    pen.text(
-        (TEXT, top), _shortened(f"{view.moment.rank}. {view.name}", BODY, width, bold=True), INK, _font(BODY, True)
-    )
+    name = _shortened(f"{view.moment.rank}. {view.name}", BODY, width, bold=True)
+    _write(pen, (TEXT, top), name, INK, BODY, bold=True)
     pen.text((TEXT, top + 26), f"{view.window}   ({view.length})", INK, _font(BODY))
     words = f"{view.sureness}, score {view.moment.score:.3f}" if view.problem is None else view.problem
     colour = QUIET if view.problem is None else BAD
-    pen.text((TEXT, top + 51), _shortened(words, SMALL, width), colour, _font(SMALL))
+    _write(pen, (TEXT, top + 51), _shortened(words, SMALL, width), colour, SMALL)
     _draw_timeline(pen, view, (TEXT, top + 76, WIDTH - MARGIN, top + SHOT[1] - 18))
     pen.text((TEXT, top + SHOT[1] - 16), "0:00", QUIET, _font(SMALL - 3))
     pen.text((WIDTH - MARGIN, top + SHOT[1] - 16), view.duration, QUIET, _font(SMALL - 3), anchor="ra")
@@ -127,25 +128,49 @@ def _draw_timeline(pen: ImageDraw.ImageDraw, view: MomentView, box: tuple[int, i
 
 
 @cache
+def _loaded(file: Path, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(file), size)
+
+
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(font_file(bold)), size)
+    return _loaded(font_file("a", bold), size)
+
+
+def _write(
+    pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, colour: str, size: int, bold: bool = False
+) -> None:
+    """Draw a line of letters of any scripts, all on the base line that the usual font has there."""
+    x, y = place[0], place[1] + _font(size, bold).getmetrics()[0]
+    for font, part in _parts(text, size, bold):
+        pen.text((x, y), part, colour, font, anchor="ls")
+        x += font.getlength(part)
+
+
+def _parts(text: str, size: int, bold: bool) -> Iterator[tuple[ImageFont.FreeTypeFont, str]]:
+    """Yield the stretches of a text that one font can draw."""
+    for file, letters in groupby(text, lambda letter: font_file(letter, bold)):
+        yield _loaded(file, size), "".join(letters)
+
+
+def _length(text: str, size: int, bold: bool) -> float:
+    return sum(font.getlength(part) for font, part in _parts(text, size, bold))
 
 
 def _shortened(text: str, size: int, width: int, bold: bool = False) -> str:
     """Return one line of text, its end left out where it is wider than `width` pixels."""
-    text, font = " ".join(text.split()), _font(size, bold)
-    if font.getlength(text[:300]) <= width and len(text) <= 300:
+    text = " ".join(text.split())
+    if len(text) <= 300 and _length(text, size, bold) <= width:
         return text
     text = text[:300]
-    while text and font.getlength(text + "…") > width:
+    while text and _length(text + "…", size, bold) > width:
         text = text[:-1]
     return text + "…"
 
 
 def _wrapped(text: str, size: int, width: int, bold: bool = False) -> list[str]:
     """Return text in at most two lines of `width` pixels."""
-    words, font, first = text.split(), _font(size, bold), ""
-    while words and font.getlength(f"{first} {words[0][:300]}".strip()) <= width:
+    words, first = text.split(), ""
+    while words and _length(f"{first} {words[0][:300]}".strip(), size, bold) <= width:
         first = f"{first} {words.pop(0)}".strip()
     rest = _shortened(" ".join(words), size, width, bold) if words else ""
     return [line for line in (first, rest) if line]
