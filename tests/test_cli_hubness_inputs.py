@@ -195,6 +195,19 @@ def test_both_directions_at_once_are_each_by_itself(files: Path, capsys) -> None
     assert json.loads(capsys.readouterr().out)["retrieval"] == found["gallery-to-query"]["retrieval"]
 
 
+def test_what_both_directions_warn_of_is_said_once(files: Path, capsys) -> None:
+    banks = ["--query-bank", files / "bank_text.npy", "--gallery-bank", files / "bank_video.npy"]
+    forward = ["--queries", files / "text.npy", "--gallery", files / "video.npy", *banks, "-m", "is", "--published"]
+    ask = ["hubness", "normalise", *forward, "--beta-query", "1e4", "--direction", "both", "--json"]
+    assert momentret(*ask, "-o", files / "both") == 0
+    shown = capsys.readouterr()
+    shared, forward_only, backward_only = shown.err.splitlines()
+    assert shared == "warning: method is does not use the gallery bank"
+    assert forward_only.startswith("warning: beta_query is 10000, that is")
+    assert backward_only.startswith("warning: gallery-to-query: beta_query is 10000, that is")
+    assert [len(report["warnings"]) for report in json.loads(shown.out).values()] == [2, 2]
+
+
 def test_a_simulated_set_is_ready_to_be_normalised(tmp_path: Path, capsys) -> None:
     assert momentret("hubness", "simulate", tmp_path / "set", "--size", "60", "--bank", "400") == 0
     capsys.readouterr()

@@ -98,10 +98,10 @@ def run_queries(
         raise ConfigError("--fail-if-worse compares R@1, so --truth is needed too")
     if output is not None:
         refuse_existing(output, options["overwrite"])
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     with nullcontext() if output is None else results_folder(output, options["overwrite"]) as folder:
         for name in (FORWARD, BACKWARD) if both else (direction,):
-            inputs = opened(options, cross, direction=name)
+            inputs = opened(options, cross, direction=name, said=found[FORWARD]["warnings"] if found else None)
             pairs = None if truth is None else match_truth(inputs, truth, options["skip_queries"])
             normaliser = make(inputs)
             place = folder / name if both and folder is not None else folder

@@ -41,16 +41,20 @@ class Inputs:
     """Path, shape and number format of every input, for the report."""
     warnings: list[str]
     direction: str = FORWARD
+    said: Collection[str] | None = None
+    """Warnings of the other direction, if that was gone through before."""
     chosen_by: str = "automatic"
     """Where the settings come from, for the report."""
     seconds: dict[str, float] = field(default_factory=dict)
     """What took how long, for the report."""
 
     def warn(self, message: str) -> None:
-        """Log a warning, and keep it for the report; each once."""
-        if message not in self.warnings:
-            self.warnings.append(message)
-            log.warning(message)
+        """Log a warning, and keep it for the report; each once, and after the direction where it is the second."""
+        if message in self.warnings:
+            return
+        self.warnings.append(message)
+        if self.said is None or message not in self.said:
+            log.warning(message if self.said is None else f"{self.direction}: {message}")
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -74,6 +78,7 @@ def open_inputs(
     direction: str = FORWARD,
     allow_overlap: bool = False,
     preparing: Preparing | None = None,
+    said: Collection[str] | None = None,
 ) -> Inputs:
     """Open matrices, or with a gallery embeddings; every input is ``path`` or ``path:key``.
 
@@ -91,6 +96,7 @@ def open_inputs(
             turned, and banks of similarities must be those of the other direction (training items × queries).
         allow_overlap: banks may hold items of the test set.
         preparing: what is done with the banks.
+        said: warnings of the other direction, if that was gone through before: they are not logged again.
 
     Raises:
         ConfigError: the combination makes no sense.
@@ -117,8 +123,7 @@ def open_inputs(
         specs = {OPPOSITE.get(name, name) if gallery else name: spec for name, spec in specs.items()}
         turned ^= set() if gallery else {"similarities"}
     sources = {name: read_source(spec, _title(name)) for name, spec in specs.items() if spec}
-    inputs = _open(sources, metric, turned, allow_overlap, preparing or Preparing())
-    inputs.direction = direction
+    inputs = _open(sources, metric, turned, allow_overlap, preparing or Preparing(), direction=direction, said=said)
     _check(inputs, gallery is not None, allow_overlap)
     return inputs
 
@@ -131,7 +136,12 @@ def _check(inputs: Inputs, embeddings: bool, allow_overlap: bool) -> None:
 
 
 def _open(
-    sources: dict[str, Source], metric: str, turned: Collection[str], allow_overlap: bool, preparing: Preparing
+    sources: dict[str, Source],
+    metric: str,
+    turned: Collection[str],
+    allow_overlap: bool,
+    preparing: Preparing,
+    **way: Any,
 ) -> Inputs:
     facts = {name: source.facts for name, source in sources.items()}
     casts = {name: source for name, source in sources.items() if source.cast}
@@ -148,7 +158,7 @@ def _open(
     arrays = {name: source.array[:].T if name in turned else source.array for name, source in sources.items()}
     rows = _rows(arrays, None if right is None else right.array, metric, preparing.device)
     content = None if right is None else f"{metric}:{content_hash(right.array)}"
-    inputs = Inputs(None, {}, None, query_ids, gallery_ids, content, facts, [])
+    inputs = Inputs(None, {}, None, query_ids, gallery_ids, content, facts, [], **way)
     for name, source in casts.items():
         inputs.warn(f"{_title(name)}: {source.array.dtype} values are computed with as float32")
     prepare_banks(rows, inputs, preparing)
