@@ -62,6 +62,18 @@ def test_what_is_not_there_is_said_and_no_failure(made: Path, capsys: pytest.Cap
     assert not ask(capsys, "search", made / "index", "magenta").present
 
 
+def test_how_sure_it_is_is_a_guess_or_not_known(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert momentret("search", made / "index", "red", "magenta") == 0
+    assert capsys.readouterr().err == "in fewer than 10 videos, how sure it is is a rough guess\n"
+    one = ["--encoder", "fake", "--clip-length", 0.5]
+    assert momentret("index", "add", tmp_path / "one", made / "in" / "a.mp4", *one) == 0
+    Image.new("RGB", (64, 48), COLOURS["red"]).save(tmp_path / "red.png")
+    capsys.readouterr()
+    assert momentret("search", tmp_path / "one", "--image", tmp_path / "red.png") == 0
+    shown = capsys.readouterr()
+    assert ("(sure: not known)" in shown.out, shown.err) == (True, "")
+
+
 def test_several_queries_are_answers_one_after_the_other(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

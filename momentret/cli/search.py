@@ -250,10 +250,12 @@ def _refine(engine: SearchEngine, checkpoint: Path | None, as_scored: bool) -> N
 def _answer(
     engine: SearchEngine, queries: list[Query], options: SearchOptions, min_confidence: float, as_json: bool
 ) -> None:
-    if len(engine.corpus) < FEW:
-        typer.echo(f"in fewer than {FEW} videos, how sure it is is a rough guess", err=True)
+    few = len(engine.corpus) < FEW
     for query in queries:
         answer = engine.search(query, options, min_confidence)
+        if few and answer.moments and answer.presence is not None:
+            typer.echo(f"in fewer than {FEW} videos, how sure it is is a rough guess", err=True)
+            few = False
         print_json(answer.to_row()) if as_json else _show(answer)
 
 
