@@ -24,13 +24,15 @@ def test_an_unknown_verb_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
     assert "No such command 'evaluat'" in capsys.readouterr().err
 
 
-def test_what_begins_with_a_dash_is_said_to_go_after_two(capsys: pytest.CaptureFixture[str]) -> None:
-    assert momentret("search", "index", "-dash") == 2
+@pytest.mark.parametrize("word", ["-dash", "--dash", "--dog runs"])
+def test_what_begins_with_a_dash_is_said_to_go_after_two(capsys: pytest.CaptureFixture[str], word: str) -> None:
+    assert momentret("search", "index", word) == 2
     assert "begin with - go last, after --" in capsys.readouterr().err
+
+
+def test_a_misspelt_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert momentret("search", "index", "dog", "--minu", "cat") == 2
-    shown = capsys.readouterr().err
-    assert "--minus" in shown
-    assert "after --" not in shown
+    assert "No such option: --minu (Possible options: --minus)" in capsys.readouterr().err
 
 
 def test_help_is_quick() -> None:

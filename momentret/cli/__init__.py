@@ -57,8 +57,8 @@ def run(arguments: Sequence[str]) -> int:
         result = app(args=list(arguments), prog_name="momentret", standalone_mode=False)
     except _UsageError as error:
         error.show()
-        if type(error).__name__ == "NoSuchOption" and not error.possibilities:
-            typer.echo("Words and names that begin with - go last, after --", err=True)
+        if type(error).__name__ == "NoSuchOption":
+            typer.echo("If it is no option: words and names that begin with - go last, after --", err=True)
         return int(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", _INTERRUPTED)
