@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -133,6 +134,13 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes) -> N
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(DamagedIndexError, match=r"manifest\.json"):
         CorpusIndex.open(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["r", "rw"])
+def test_a_file_is_no_index(tmp_path: Path, mode: Literal["r", "rw"]) -> None:
+    (tmp_path / "film.mp4").write_text("a film")
+    with pytest.raises(DamagedIndexError, match="is missing; give the folder of an index, or make one"):
+        CorpusIndex.open(tmp_path / "film.mp4", mode)
 
 
 def test_a_folder_without_an_index_is_left_as_it_is(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         content = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DamagedIndexError(
             path, "is missing", "give the folder of an index, or make one with momentret index add"
         ) from error
