@@ -25,7 +25,7 @@ def find_device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda") or not (number or "0").isdecimal():
-        raise ConfigError(f"device {name!r} is unknown{nearest(name, ['auto', 'cpu', 'cuda'])}")
+        raise ConfigError(f"device {name!r} is unknown; use 'auto', 'cpu', 'cuda' or 'cuda:1'")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {name!r} is not there: torch sees no GPU; use 'auto' or 'cpu'")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():

@@ -21,7 +21,7 @@ def test_a_gpu_that_is_not_there_is_said_in_one_line(monkeypatch: pytest.MonkeyP
 
 
 def test_an_unknown_device_is_refused() -> None:
-    with pytest.raises(ConfigError, match="device 'gpu' is unknown"):
+    with pytest.raises(ConfigError, match="device 'gpu' is unknown; use 'auto', 'cpu', 'cuda' or 'cuda:1'"):
         find_device("gpu")
 
 
