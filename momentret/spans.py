@@ -139,5 +139,5 @@ def parse_window(text: str) -> tuple[float, float]:
     numbers = [float(part or 0) for part in match.groups()]
     start, end = (hours * 3600 + minutes * 60 + seconds for hours, minutes, seconds in (numbers[:3], numbers[3:]))
     if start >= end:
-        raise ConfigError(f"window {text!r} ends before it begins; give START-END")
+        raise ConfigError(f"window {text!r} ends {'where' if start == end else 'before'} it begins; give START-END")
     return start, end

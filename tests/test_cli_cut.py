@@ -226,6 +226,7 @@ def test_names_that_are_no_text_are_cut_and_shown(
         (["{film}", "-o", "{out}"], "name a --window START-END of it"),
         (["{film}", "-w", "5", "-o", "{out}"], "window '5' is not START-END"),
         (["{film}", "-w", "5-2", "-o", "{out}"], "window '5-2' ends before it begins"),
+        (["{film}", "-w", "5-5", "-o", "{out}"], "window '5-5' ends where it begins"),
         (["{film}", "-w", "0-1", "-o", "{out}.wmv"], "out.wmv' does not end like a video that can be written"),
         (
             ["{film}", "-w", "0-1", "-o", "{out}.xyz"],
