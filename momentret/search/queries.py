@@ -40,7 +40,7 @@ def picture_query(encoder: Encoder, path: Path) -> Query:
 
 def _read_picture(path: Path) -> np.ndarray:
     """Return the pixels ``(height, width, 3)`` of a picture, upright."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     content = path.open("rb")
     with content, warnings.catch_warnings():
@@ -49,7 +49,8 @@ def _read_picture(path: Path) -> np.ndarray:
             with Image.open(content) as picture:
                 return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
         except Exception as error:  # a stranger's file makes the reader raise anything
-            reason = " ".join(str(error).split())[:200]
+            unknown = isinstance(error, UnidentifiedImageError)  # whose words name the reader, not the file
+            reason = "it is of no known kind" if unknown else " ".join(str(error).split())[:200]
             raise DataError(f"{str(path)!r} cannot be read as a picture ({reason}); give a JPEG or PNG file") from error
 
 
