@@ -99,6 +99,8 @@ def test_what_exists_is_kept_unless_overwritten(
         ('{"query": "a"}', [], "answer 1: an answer has no"),
         (None, [], "No such file"),
         ("", ["--time-limit", "0"], "time limit is 0.0 s"),
+        ("", ["--sheet", "{folder}/s.jpg"], "s.jpg' does not end in .png, and that is what is written; name it so"),
+        ("", ["-o", "{folder}/r.pdf"], "r.pdf' does not end in .html, and that is what is written; name it so"),
         ("", ["--sheet", "{folder}/r.html"], "is named twice"),
         ("", ["--sheet", "{folder}/found.json", "--overwrite"], "is named twice"),
     ],

@@ -41,7 +41,11 @@ def report(
 
     if sheet == output or source in (output, sheet):
         raise ConfigError(f"{str(output)!r} is named twice; give every file a path of its own")
-    for path in filter(None, (output, sheet)):
+    for path, endings in ((output, (".html", ".htm")), (sheet, (".png",))):
+        if path is None:
+            continue
+        if path.suffix.lower() not in endings:
+            raise ConfigError(f"{str(path)!r} does not end in {endings[0]}, and that is what is written; name it so")
         refuse_existing(path, overwrite)
     limits = Limits(time_limit, memory_limit << 20)
     answers = chosen_answers(source, min_confidence, nearest, top)
