@@ -227,6 +227,7 @@ def test_names_that_are_no_text_are_cut_and_shown(
         (["{film}", "-w", "5", "-o", "{out}"], "window '5' is not START-END"),
         (["{film}", "-w", "5-2", "-o", "{out}"], "window '5-2' ends before it begins"),
         (["{film}", "-w", "5-5", "-o", "{out}"], "window '5-5' ends where it begins"),
+        (["{film}", "-w", "0-1", "-o", "{out}", "--top", "1"], "choose found moments; every --window is cut"),
         (["{film}", "-w", "0-1", "-o", "{out}.wmv"], "out.wmv' does not end like a video that can be written"),
         (
             ["{film}", "-w", "0-1", "-o", "{out}.xyz"],

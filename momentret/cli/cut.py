@@ -65,8 +65,11 @@ def cut(
     Those that exist are left alone and the others are cut, so a run can be repeated: it says how many were there
     already. Exit 1 if nothing could be cut.
     """
+    from momentret.errors import ConfigError
     from momentret.video import IsolatedCutter, Limits
 
+    if window and (nearest or top is not None or min_confidence is not None):
+        raise ConfigError("--top, --min-confidence and --nearest choose found moments; every --window is cut")
     if window:
         jobs = _jobs_of_video(source, window, output)
     else:
