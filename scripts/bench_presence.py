@@ -6,11 +6,14 @@
 Planted corpora are those of `bench_search_data`: topics, videos of 2 to 5 scenes, queries that are noisy clips of a
 window of a video, which is there or is not. `mixed` draws noise (0.5 to 4), gap and number of tokens (1 to 16) anew
 for every query. A tenth of the background queries describe something that is there: nobody labels them. `films` are
-rendered, decoded and indexed by the real pipeline, with the fake encoder.
+rendered, decoded and indexed by the real pipeline, with the fake encoder. `moved` are queries about a video that is
+there or is not, words and pictures (noisy clips), moved by turns towards words about the same video, towards words
+about a video that is there, and away from words about one that is not (`--moved 20,200`).
 
 Beside ours: the constant 0.5; the same calibration without the traits of the query; and the query's own scores, a
-Gumbel law of the other videos' best moments (none below 16 videos). AUROC, Brier score and expected calibration error,
-mean and standard deviation over seeds; then, for ours, how often it was there by how sure it was.
+Gumbel law of the other videos' best moments (none below 16 videos); of moved queries, a background that is not moved.
+AUROC, Brier score and expected calibration error, mean and standard deviation over seeds; then, for ours, how often it
+was there by how sure it was.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import argparse
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +38,9 @@ from momentret.search.engine import SearchEngine
 from momentret.search.index import CorpusIndex, IndexSettings, SearchOptions, Video
 from momentret.search.indexing import open_index, plan_update
 from momentret.search.presence import Calibration, Query, phrase_bank
+from momentret.search.queries import combine
 
 CONTAMINATION = 0.1
-METHODS = ("constant", "own scores", "no traits", "ours")
 Asked = list[tuple[Query, bool]]
 Results = dict[str, list[tuple[float, bool]]]
 
@@ -90,7 +94,35 @@ def planted(folder: Path, size: int, noise: str, seed: int, queries: int) -> tup
     return SearchEngine(CorpusIndex.open(path), PlantedEncoder(background), refine=as_scored), asked
 
 
-def render(path: Path, scenes: Sequence[Sequence[str]], rng: np.random.Corpus) -> None:
+def moved(folder: Path, size: int, noise: str, seed: int, queries: int) -> tuple[SearchEngine, Asked]:
+    """Return an engine on a planted corpus and queries that words move, to ask it."""
+    engine, _ = planted(folder, size, noise, seed, 0)
+    data, first, rng = Corpus(size), 10_000_000 * (seed + 1), np.random.default_rng(seed)
+    asked: Asked = []
+    for number in range(queries):
+        there, way, pictured = number % 2 == 0, number // 2 % 3, number // 6 % 2 == 0
+        video = first + (int(rng.integers(size)) if there else 6_000_000 + number)
+        other = (video, video if there else first + int(rng.integers(size)), first + 7_000_000 + number)[way]
+        words = [Query("", draw_query(data, other, 200 + seed, noise))]
+        query = Query("", draw_query(data, video, number, noise))
+        if pictured:
+            clip = data.clips(video)[[rng.integers(CLIPS)]]
+            query = Query("", unit(clip + float(noise) / 2 * draw(rng, 1)), "picture")
+        asked.append((combine(query, (), words) if way == 2 else combine(query, words), there))
+    return engine, asked
+
+
+def judge_moved(engine: SearchEngine, asked: Asked) -> Results:
+    """Return what is said of moved queries, and what would be if their background were not moved."""
+    results: Results = defaultdict(list)
+    for query, there in asked:
+        results["constant"].append((0.5, there))
+        results["not moved"].append((engine.search(replace(query, shift=None)).presence, there))
+        results["ours"].append((engine.search(query).presence, there))
+    return results
+
+
+def render(path: Path, scenes: Sequence[Sequence[str]], rng: np.random.Generator) -> None:
     """Write a video of scenes of a second and a half: the first colour fills most of the picture, others the rest."""
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
@@ -183,7 +215,7 @@ def reliability(rows: Sequence[tuple[float, bool]], bins: int = 10) -> Iterator[
 
 
 def print_rows(name: str, runs: Sequence[Results]) -> None:
-    for method in METHODS:
+    for method in runs[0]:
         cells = []
         for measure in (auroc, brier, calibration_error):
             values = [measure(run[method]) for run in runs]
@@ -196,6 +228,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="1,3,20,200,1000", help="videos of the planted corpora")
     parser.add_argument("--noises", default="2,4,mixed")
     parser.add_argument("--films", default="1,3,12", help="numbers of rendered films")
+    parser.add_argument("--moved", default="", help="videos of the planted corpora that are asked with moved queries")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0, help="100: those that constants were chosen with")
@@ -214,12 +247,17 @@ def main() -> None:
         }
         for size in map(int, filter(None, arguments.films.split(","))):
             makers[f"{size} films"] = lambda seed, size=size: films(folder, size, seed)  # type: ignore[misc]
+        for size in map(int, filter(None, arguments.moved.split(","))):
+            for noise in filter(None, arguments.noises.split(",")):
+                makers[f"{size}, moved, noise {noise}"] = lambda seed, size=size, noise=noise: moved(  # type: ignore[misc]
+                    folder, size, noise, seed, arguments.queries
+                )
         for title, make in makers.items():
             runs = []
             for seed in seeds:
                 engine, asked = make(seed)
                 with engine:
-                    runs.append(judge(engine, asked))
+                    runs.append(judge_moved(engine, asked) if "moved" in title else judge(engine, asked))
             pooled += [row for run in runs for row in run["ours"]]
             print_rows(title, runs)
     print(f"\nours, all together\n{'sure':>9s} {'queries':>8s} {'said':>6s} {'was':>6s}")

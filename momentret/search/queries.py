@@ -12,11 +12,10 @@ import numpy as np
 from momentret.encoders import Encoder
 from momentret.errors import ConfigError, DataError
 from momentret.search.presence import Query
+from momentret.search.presence.background import moved
 from momentret.spans import parse_window
 
 __all__ = ["combine", "parse_clip", "picture_query", "text_query"]
-
-_SPENT = 1e-3  # length below which a sum of unit vectors says nothing
 
 
 def text_query(encoder: Encoder, text: str) -> Query:
@@ -82,13 +81,11 @@ def combine(query: Query, plus: Sequence[Query] = (), minus: Sequence[Query] = (
     for sign, others in ((1, plus), (-1, minus)):
         for other in others:
             shift += sign * _direction(other)
-    tokens = query.tokens + shift
-    length = np.linalg.norm(tokens, axis=1, keepdims=True)
-    left = length[:, 0] > _SPENT
     name = query.name + "".join(f" + {other.name}" for other in plus) + "".join(f" - {other.name}" for other in minus)
-    if not left.any():
+    found = moved(query, shift)
+    if not len(found.tokens):
         raise DataError(f"nothing is left of the query {name!r}; take less away")
-    return replace(query, name=name, tokens=(tokens[left] / length[left]).astype(np.float32))
+    return replace(found, name=name)
 
 
 def _direction(query: Query) -> np.ndarray:

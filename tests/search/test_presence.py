@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from momentret.search.index import CorpusIndex, Filter, IndexSettings, SearchOpt
 from momentret.search.presence import Calibration, Query, phrase_bank
 from momentret.search.presence.background import clip_bank, evidence, reference_clips, traits_of
 from momentret.search.presence.calibration import MIN_QUERIES
+from momentret.search.queries import combine
 
 from .corpus import DIM, build, clips_of, unit, video_of
 
@@ -274,3 +276,19 @@ def test_a_lone_picture_in_one_video_is_not_known() -> None:
     assert answer.moments[0].confidence is None
     assert answer.present, "nothing says that it is not there"
     assert Answer.from_row(answer.to_row()) == answer
+
+
+@pytest.mark.parametrize("kind", ["picture", "text"])
+def test_what_words_moved_is_compared_with_what_they_move_the_same_way(
+    tmp_path: Path, kind: Literal["picture", "text"]
+) -> None:
+    with CorpusIndex.create(tmp_path / "index", IndexSettings(dim=64)) as index:
+        index.add_many(video_of(number, 64) for number in range(40))
+        engine = SearchEngine(index, Vectors(64, 1.5), folder=tmp_path / "index")
+        words = [Query("", about(7, 0.5))]  # of what is there: alone they make any query look found
+        numbers = [7, *range(20_000, 20_008)]
+        there, *absent = [combine(Query("", about(n, 1.5, tokens=1), kind), words) for n in numbers]
+        found, *others = [engine.search(query).presence for query in [there, *absent]]
+        assert found > 0.8 > 0.6 > np.mean(others)
+        assert not list((tmp_path / "index").glob("presence-*.json")), "each of its own way: not kept"
+        assert min(engine.search(replace(query, shift=None)).presence for query in absent) > 0.8

@@ -2,13 +2,14 @@
 
 For a text the background is a bank of sentences put together at random: their parts are things that are filmed, the
 whole hardly ever is, and that is what a query for something absent is like. For a picture it is clips of the corpus
-itself, each searched in all videos but its own.
+itself, each searched in all videos but its own. For a query that words moved they are moved as it was: else they would
+not show what the words find by themselves, nor how far they lead away from everything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "clip_bank",
     "evidence",
     "mistrust",
+    "moved",
     "phrase_bank",
     "reference_clips",
     "traits_of",
@@ -48,6 +50,8 @@ _PLACES = _items(
     "in a cave,on a roof,inside a submarine,at a petrol station,in a library,on a glacier,under a bridge,"
     "in a courtroom,on a trampoline,in an operating theatre,at the top of a lighthouse,in a cornfield"
 )
+
+_SPENT = 1e-3  # length below which a sum of unit vectors says nothing
 
 BANK = 64
 """Background queries: enough to know the law of chance within a tenth, few enough to encode in seconds."""
@@ -94,6 +98,17 @@ class Query:
     """Pictures lie nearer to clips than texts do, so they are compared with a background of their own."""
     source: tuple[str, float, float] | None = None
     """Video id, start and end in seconds of an indexed clip that is the query: not an answer to itself."""
+    shift: np.ndarray | None = None
+    """What its tokens were moved by ``(D,)``, as its background then is; None: they were not."""
+
+
+def moved(query: Query, shift: np.ndarray) -> Query:
+    """Return a query whose tokens are moved by `shift` ``(D,)``, without those of which nothing is left."""
+    tokens = query.tokens + shift
+    length = np.linalg.norm(tokens, axis=1, keepdims=True)
+    left = length[:, 0] > _SPENT
+    shift = shift if query.shift is None else query.shift + shift
+    return replace(query, tokens=(tokens[left] / length[left]).astype(np.float32), shift=shift)
 
 
 def phrase_bank(count: int = BANK, seed: int = 0) -> list[str]:

@@ -24,6 +24,7 @@ from momentret.search.presence.background import (
     Reference,
     clip_bank,
     mistrust,
+    moved,
     phrase_bank,
     reference_clips,
     traits_of,
@@ -95,10 +96,11 @@ class Presence:
     def _calibration(self, query: Query, options: SearchOptions) -> Calibration | None:
         length = len(query.tokens) if query.kind == "picture" else 0
         options = replace(options, top=_TOP, per_video=1, exact=False)
-        key = length, options
+        shift = query.shift
+        key = length, options, None if shift is None else shift.tobytes()
         if key not in self._fitted:
-            kept = self._kept(length, options)
-            self._fitted[key] = kept.load() if kept and kept.is_fresh else self.fit(self._bank(length), options)
+            kept = self._kept(length, options) if shift is None else None
+            self._fitted[key] = kept.load() if kept and kept.is_fresh else self.fit(self._bank(length, shift), options)
             if kept and not kept.is_fresh:
                 kept.save(self._fitted[key])
         return self._fitted[key]
@@ -113,8 +115,9 @@ class Presence:
                 traits.append(self._traits(query, found))
         return Calibration.fit(np.array(scores), np.array(traits), mistrust(self.reference))
 
-    def _bank(self, length: int) -> list[Query]:
-        return clip_bank(self.reference, length) if length else self._texts
+    def _bank(self, length: int, shift: np.ndarray | None) -> list[Query]:
+        bank = clip_bank(self.reference, length) if length else self._texts
+        return bank if shift is None else [query for one in bank if len((query := moved(one, shift)).tokens)]
 
     @cached_property
     def _texts(self) -> list[Query]:
