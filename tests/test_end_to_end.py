@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import signal
 from pathlib import Path
 
@@ -20,11 +21,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$? ?(momentret [a-z].*)$", README.replace("\\\n", " "), flags=re.MULTILINE)
 
 
-def train(data: Path, features: Path, output: Path) -> int:
+def train(data: Path, features: Path, output: Path, *options: str) -> int:
     """Train for one epoch by the command."""
     paths = [f"--data.annotations.{split}={data / split}.jsonl" for split in ("train", "val")]
     small = ["--train.epochs=1", "--train.loggers=[]", f"--data.features.root={features}", f"--output={output}"]
-    return momentret("train", "--config", ROOT / "configs" / "tiny.yaml", *paths, *small)
+    return momentret("train", "--config", ROOT / "configs" / "tiny.yaml", *paths, *small, *options)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,38 @@ def test_a_model_is_not_asked_about_other_features(
     assert momentret(*asked, "--output", tmp_path / "a.jsonl") == 1
     assert "dimension" in capsys.readouterr().err
     assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_a_clip_length_that_is_not_that_of_the_features_is_one_line(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "univtg"  # a package that does not state its clip length
+    shutil.copytree(tiny_data / "features/clip_features", folder / "vid_clip")
+    shutil.copytree(tiny_data / "features/clip_text_features", folder / "txt_clip")
+    options = ["--data.features.layout=univtg", "--data.clip_length=1"]
+    assert train(tiny_data, folder, tmp_path / "run", *options) == 1
+    assert capsys.readouterr().err == (
+        "momentret: data.clip_length is 1 s, but the 'clip' features of video 'train00000' have 20 rows for 40 s, one "
+        "every 2 s; set it to theirs, or data.features.clip_length if the layout is wrong about them\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_is_not_asked_about_clips_of_another_length(
+    trained: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = tmp_path / "packed"
+    assert momentret("features", "pack", tiny_data / "features", packed, "--clip-length", 4) == 0
+    longer = tmp_path / "longer.jsonl"
+    longer.write_text((tiny_data / "val.jsonl").read_text().replace('"duration": 40.0', '"duration": 80.0'))
+    for features, queries, told in [
+        (packed, tiny_data / "val.jsonl", "clip_length is 4.0, but the model was trained with 2.0; use features made"),
+        (tiny_data / "features", longer, "clip_length 2 s, but the 'clip' features .* have 20 rows for 80 s"),
+    ]:
+        asked = ["predict", trained / "best.safetensors", queries, "--features", features]
+        assert momentret(*asked, "--output", tmp_path / "a.jsonl") == 1
+        assert re.search(told, capsys.readouterr().err)
+        assert not (tmp_path / "a.jsonl").exists()
 
 
 def test_index_search_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

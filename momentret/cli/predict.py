@@ -59,8 +59,8 @@ def predict(
             root=features,
             video=tuple(video.split(",")) if video else families,
             text=text or text_family,
-            clip_length=predictor.clip_length,
-        )
+        ),
+        clip_length=predictor.clip_length,
     )
     queries = read_annotations(annotations, dataset or predictor.dataset, durations or ())
     write_predictions(output, predictor.predict(queries, store, progress_bar))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,16 @@ from momentret.datasets import examine
 from momentret.datasets.reading import Finding, Reading
 from momentret.errors import FeatureError
 from momentret.features import FeatureStore, SourceManifest
+from momentret.features.manifest import same_fact
 from momentret.progress import Progress, silent
 from momentret.records import Annotation
 from momentret.words import count_of
 
-__all__ = ["Check", "check_annotations"]
+__all__ = ["Check", "check_annotations", "other_clip_length"]
 
 CLIPS_APART = 2  # feature rows that may be missing or left over at the end of a video, or between two sources
 SHARE_APART = 0.25  # above it the clip length is another one, or the features are those of another video
+PROBED = 20  # videos whose rows are counted before features are used
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,29 @@ def _compare_length(annotation: Annotation, source: SourceManifest, length: int)
     features = f"{source.family!r} features of video {annotation.video_id!r}"
     message = f"{features} have {count_of(length, 'row')}, expected {expected:.0f}"
     return "error" if apart > SHARE_APART * expected else "warning", f"{message}: {reason}"
+
+
+def other_clip_length(annotations: Sequence[Annotation], store: FeatureStore, clip_length: float) -> str:
+    """Return what says that features are not cut into clips of `clip_length` seconds; empty if nothing does.
+
+    What the store knows is compared, then the rows of a few videos with their durations, as `check_annotations` does:
+    most of those have to be wrong, for a single one may be so in a released package too.
+    """
+    for source in store.manifest.video:
+        if source.clip_length is not None and not same_fact(source.clip_length, clip_length):
+            return f"the {source.family!r} features say {source.clip_length:g} s"
+    videos = list({a.video_id: a for a in annotations if a.clip_labels is None}.values())
+    probed = [(a, store.read_video(a.video_id)) for a in videos[:: len(videos) // PROBED + 1]]
+    for i, source in enumerate(store.manifest.video):
+        asked = replace(source, clip_length=clip_length)
+        lengths = [(annotation, len(rows[i])) for annotation, rows in probed]
+        wrong = [(a, length) for a, length in lengths if _compare_length(a, asked, length)[0] == "error"]
+        if len(wrong) > len(probed) / 2:
+            annotation, length = wrong[0]
+            features = f"the {source.family!r} features of video {annotation.video_id!r}"
+            seconds = annotation.duration
+            return f"{features} have {count_of(length, 'row')} for {seconds:g} s, one every {seconds / length:.3g} s"
+    return ""
 
 
 def _check_text(reading: Reading, store: FeatureStore, annotation: Annotation, place: str) -> None:

@@ -107,8 +107,12 @@ def _require_one_clip_length(sources: Sequence[SourceManifest]) -> None:
             )
 
 
-def open_store(config: FeatureConfig | Path | str) -> FeatureStore:
+def open_store(config: FeatureConfig | Path | str, *, clip_length: float | None = None) -> FeatureStore:
     """Open every family that the config names; a folder alone stands for `FeatureConfig` with that root.
+
+    Args:
+        config: where they lie.
+        clip_length: seconds per row where neither the config nor the files say it, instead of the layout's.
 
     Raises:
         ConfigError: the layout has no such family.
@@ -118,9 +122,7 @@ def open_store(config: FeatureConfig | Path | str) -> FeatureStore:
     if not isinstance(config, FeatureConfig):
         config = FeatureConfig(root=Path(config))
     _require_root(config.root)
-    layout = LAYOUTS[config.layout]
-    clip_length = config.clip_length or layout.clip_length
-    video = [_open_family(config, "video", name, clip_length) for name in config.video]
+    video = [_open_family(config, "video", name, config.clip_length or clip_length) for name in config.video]
     for source in video:
         _state_clip_length(source, config.clip_length)
     if config.text is None:
@@ -137,11 +139,13 @@ def _open_family(
     config: FeatureConfig, kind: Literal["video", "text"], name: str, clip_length: float | None
 ) -> OpenSource:
     """Open the first alternative of a family that is on disk, our packed format before all others."""
+    layout = LAYOUTS[config.layout]
     packed: Families = getattr(PACKED, kind)
-    families: Families = getattr(LAYOUTS[config.layout], kind)
+    families: Families = getattr(layout, kind)
+    usual = layout.clip_length if kind == "video" else None
     known = families.get(name) or families.get(ANY)
     for family in (*packed[ANY], *(known or ())):
-        own = replace(family, clip_length=config.clip_length or family.clip_length or clip_length)
+        own = replace(family, clip_length=clip_length or family.clip_length or usual)
         source = _kind(family).open(config.root, name, own)
         if source is not None:
             return source

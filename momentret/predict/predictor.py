@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from momentret.config import find_device
-from momentret.errors import CheckpointError, ConfigError, FeatureError
+from momentret.datasets.check import other_clip_length
+from momentret.errors import CheckpointError, ConfigError, FeatureError, MismatchError
 from momentret.features import FeatureStore, StoreManifest
 from momentret.inputs import InputConfig, collate, prepare_text, prepare_video, to_device
 from momentret.models.checkpoint import build_model, load_checkpoint
@@ -105,6 +106,12 @@ class Predictor:
         """
         if self.features is not None:
             self.features.require_match(store.manifest)
+        other = other_clip_length(annotations, store, self.clip_length)
+        if other:
+            raise MismatchError(
+                f"the model was trained with clip_length {self.clip_length:g} s, but {other}; use features made "
+                "the same way, or a model trained on these"
+            )
         starts = range(0, len(annotations), self.batch_size)
         predictions: list[Prediction] = []
         for start in progress(starts, "predict", len(starts)):

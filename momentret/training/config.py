@@ -53,7 +53,7 @@ class DataConfig:
     inputs: InputConfig = field(default_factory=InputConfig)
     targets: TargetConfig = field(default_factory=TargetConfig)
     clip_length: float = 2.0
-    """Seconds per feature row."""
+    """Seconds per feature row; a run whose features are of another length is refused."""
     text_dropout: float = 0.0
     """Share of a training query's tokens set to zero, in [0, 1)."""
     train_share: float = 1.0

@@ -9,9 +9,10 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from momentret.datasets import read_annotations
+from momentret.datasets.check import other_clip_length
 from momentret.datasets.examples import EpochSampler, Examples
 from momentret.datasets.splits import hold_out
-from momentret.errors import FeatureError
+from momentret.errors import FeatureError, MismatchError
 from momentret.features import FeatureStore, open_store
 from momentret.inputs import Batch, collate, to_device
 from momentret.records import Annotation
@@ -49,7 +50,9 @@ class MomentData(LightningDataModule):
         else:
             self.selection = self.test if data.select_on == "test" else self._read(data.annotations.val)
         self.store = open_store(data.features)
-        _require_features(self.store, [*self.train, *self.selection, *self.test])
+        annotations = [*self.train, *self.selection, *self.test]
+        _require_features(self.store, annotations)
+        _require_clip_length(self.store, annotations, data.clip_length)
         self._train_examples = self._examples(self.train, text_dropout=data.text_dropout)
         self._selection_examples = self._examples(self.selection, text_dropout=0.0)
         self._ready = True
@@ -102,4 +105,13 @@ def _require_features(store: FeatureStore, annotations: list[Annotation]) -> Non
         names = ", ".join(missing[:5])
         raise FeatureError(
             f"{count_of(len(missing), 'feature file')} missing: {names}{' ...' if len(missing) > 5 else ''}"
+        )
+
+
+def _require_clip_length(store: FeatureStore, annotations: list[Annotation], clip_length: float) -> None:
+    other = other_clip_length(annotations, store, clip_length)
+    if other:
+        raise MismatchError(
+            f"data.clip_length is {clip_length:g} s, but {other}; set it to theirs, or "
+            "data.features.clip_length if the layout is wrong about them"
         )

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from momentret.datasets.check import Check, check_annotations
+from momentret.datasets import read_annotations
+from momentret.datasets.check import Check, check_annotations, other_clip_length
 from momentret.features import FeatureConfig, open_store
 from tests.helpers import write_lines
 
@@ -138,3 +139,29 @@ def test_wrong_rows_do_not_hide_what_is_wrong_with_features(root: Path) -> None:
     result = check(root, annotations)
     assert found(result) == [("error", "line 1"), ("error", "line 4")]
     assert (result.queries, result.videos, result.windows) == (7, 7, 7)
+
+
+def other(root: Path, clip_length: float, **config: Any) -> str:
+    annotations = read_annotations(write_lines(root / "a.jsonl", rows()), "qvhighlights")
+    return other_clip_length(annotations, open_store(FeatureConfig(root=root, **config)), clip_length)
+
+
+def test_a_clip_length_that_features_deny_is_told(root: Path) -> None:
+    assert other(root, 2.0) == ""
+    assert other(root, 2.2) == "the 'clip' features say 2 s"
+
+
+def test_a_clip_length_is_compared_with_rows_where_nothing_else_knows_it(root: Path) -> None:
+    (root / "clip_features").rename(root / "vid_clip")
+    (root / "clip_text_features").rename(root / "txt_clip")
+    assert other(root, 2.0, layout="univtg") == ""
+    told = "the 'clip' features of video 'v0' have 20 rows for 40 s, one every 2 s"
+    assert other(root, 4.0, layout="univtg") == other(root, 1.0, layout="univtg") == told
+
+
+def test_a_single_video_of_another_length_does_not_deny_a_clip_length(root: Path) -> None:
+    for i in range(4):
+        save(root, i, clips=40)
+    assert other(root, 2.0) == ""
+    save(root, 4, clips=40)
+    assert other(root, 2.0) == "the 'clip' features of video 'v0' have 40 rows for 40 s, one every 1 s"

@@ -108,6 +108,14 @@ def test_a_clip_length_that_nobody_knew_is_filled_in(root: Path, tmp_path: Path)
     assert open_store(replace(config, clip_length=1.0)).manifest.video[0].clip_length == 1.0
 
 
+def test_a_clip_length_can_stand_in_for_the_layouts_but_not_for_a_packed_stores(root: Path, tmp_path: Path) -> None:
+    assert open_store(FeatureConfig(root=root), clip_length=1.0).manifest.video[0].clip_length == 1.0
+    assert open_store(FeatureConfig(root=root, clip_length=1.5), clip_length=1.0).manifest.video[0].clip_length == 1.5
+    pack_store(opened(root), tmp_path / "packed")
+    packed = FeatureConfig(layout="packed", root=tmp_path / "packed")
+    assert open_store(packed, clip_length=1.0).manifest.video[0].clip_length == 2.0
+
+
 def test_packing_can_keep_some_ids(root: Path, tmp_path: Path) -> None:
     pack_store(opened(root), tmp_path / "packed", ids={"v_1", "v_3", "5"})
     store = opened(tmp_path / "packed")

@@ -155,8 +155,8 @@ def test_going_on_and_starting_again_contradict_each_other(finished: Path, tiny_
 def test_a_run_that_fails_in_its_first_epoch_leaves_its_path_free(tiny_data: Path, tmp_path: Path) -> None:
     features = tmp_path / "features"
     shutil.copytree(tiny_data / "features", features)
-    for path in (features / "clip_features").glob("train*.npz"):
-        np.savez(path, features=np.full((20, 16), np.nan, np.float32))
+    for i in range(24):  # the training queries
+        np.savez(features / f"clip_text_features/qid{i}.npz", last_hidden_state=np.full((5, 16), np.nan, np.float32))
     with pytest.raises(FeatureError):
         train(recipe(tiny_data, tmp_path / "run", f"--data.features.root={features}"))
     assert not (tmp_path / "run").exists()
@@ -178,6 +178,17 @@ def test_missing_features_are_named_before_anything_is_written(tiny_data: Path, 
     run = recipe(tiny_data, tmp_path / "run", f"--data.annotations.val={tmp_path / 'val.jsonl'}")
     with pytest.raises(FeatureError, match=r"8 .*missing.*lost"):
         train(run)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("override", ["--data.clip_length=4", "--data.features.clip_length=4"])
+def test_features_of_another_clip_length_are_refused_before_anything_is_written(
+    override: str, tiny_data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        MismatchError, match=r"^data\.clip_length is [24] s, but the 'clip' features say [24] s; set it to"
+    ):
+        train(recipe(tiny_data, tmp_path / "run", override))
     assert not (tmp_path / "run").exists()
 
 
