@@ -44,6 +44,7 @@ DOORS = {
     "rich": {"cli"},
     "scipy": {"models.matching"},
     "typer": {"cli"},
+    "yaml": {"training"},
 }
 HEAVY = [
     "torch",

@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
-from jsonargparse import ArgumentParser, Namespace
+import yaml
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
 from momentret.config import find_device, nearest, require
 from momentret.datasets import DATASETS
@@ -170,6 +171,33 @@ class RunConfig:
         return {self.model_name: asdict(self.model), **values}
 
 
+class _Keys(yaml.BaseLoader):
+    """Reads YAML to find keys that are given twice: of those, PyYAML keeps the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                where = f"line {key.start_mark.line + 1} of {self.name}"
+                raise ConfigError(f"key {key.value!r} is given a second time in {where}; keep one of them")
+            seen.add(key.value)
+        return mapping
+
+
+def _load(text: str, path: str = "") -> Any:
+    """Read YAML as jsonargparse does, but no key twice."""
+    value = _load_yaml(text)
+    keys = _Keys(text)
+    keys.name = path or "an option"
+    keys.get_single_data()
+    return value
+
+
+_load_yaml = get_loader("yaml")
+set_loader("recipe", _load, exceptions=(yaml.YAMLError,))
+
+
 class _Parser(ArgumentParser):
     """jsonargparse's parser with our errors in place of an exit."""
 
@@ -196,7 +224,7 @@ def _field_names(config: Any) -> Iterator[str]:
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="momentret train", exit_on_error=False, allow_abbrev=False)
+    parser = _Parser(prog="momentret train", exit_on_error=False, allow_abbrev=False, parser_mode="recipe")
     parser.add_argument("--config", action="config", help="a recipe: configs/<dataset>/<model>.yaml")
     parser.add_argument("--output", type=Path, help="the run's folder")
     for name, (config, _) in MODELS.items():

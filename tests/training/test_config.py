@@ -98,6 +98,10 @@ def test_a_mistake_is_named(override: str, message: str) -> None:
         ("--train.workers=many", "train.workers is many, expected a whole number or null"),
         ("--moment_detr.slots=many", "moment_detr.slots is many, expected a whole number"),
         ("--moment_detr.text_dim=x", "moment_detr.text_dim is x, expected a whole number or null"),
+        (
+            "--data.targets={span: l1, span: l1}",
+            "key 'span' is given a second time in line 1 of an option; keep one of them",
+        ),
         ("--data.targets=3", "data.targets is one value, expected keys below it: max_windows, saliency, span"),
     ],
 )
@@ -121,6 +125,21 @@ def test_a_file_that_is_no_recipe_is_named(content: bytes, message: str, tmp_pat
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         parse(recipe=path)
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "line"),
+    [
+        ("train:\n  lr: 1\n  epochs: 3\n  lr: 2\n", "lr", 4),
+        ("train: {lr: 1}\ndata: {}\ntrain: {lr: 1}\n", "train", 3),
+        ('{"train": {"lr": 1, "epochs": 3,\n "lr": 1}}', "lr", 2),
+    ],
+)
+def test_a_key_is_given_once(content: str, key: str, line: int, tmp_path: Path) -> None:
+    (tmp_path / "twice.yaml").write_text(content)
+    with pytest.raises(ConfigError) as told:
+        parse(recipe=tmp_path / "twice.yaml")
+    assert str(told.value) == f"key {key!r} is given a second time in line {line} of twice.yaml; keep one of them"
 
 
 @pytest.mark.parametrize(
