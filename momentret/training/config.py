@@ -249,7 +249,8 @@ def parse_run(arguments: Sequence[str]) -> RunConfig:
     """Read a run from ``--config FILE`` and dotted overrides.
 
     Args:
-        arguments: as on the command line; ``--print_config`` prints the resolved YAML and exits.
+        arguments: as on the command line; ``--print_config`` prints the resolved YAML of a run that can be carried out,
+            and exits.
 
     Raises:
         ConfigError: an unknown key (the nearest known one is named), a value of the wrong type, a missing one, or a
@@ -259,8 +260,9 @@ def parse_run(arguments: Sequence[str]) -> RunConfig:
     parser.recipe = recipe = next(
         (after for name, after in pairwise(arguments) if name == "--config"), "the command line"
     )
+    plain = [argument for argument in arguments if argument.partition("=")[0] != "--print_config"]
     try:
-        values: Namespace = parser.parse_args(list(arguments))
+        values: Namespace = parser.parse_args(plain)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{recipe} is not UTF-8 text ({error.reason}); a recipe is a YAML file") from error
     run = _instantiate(parser, values)
@@ -269,6 +271,8 @@ def parse_run(arguments: Sequence[str]) -> RunConfig:
         raise ConfigError(f"a run trains one model: give exactly one of the keys {', '.join(MODELS)}")
     if run.output is None:
         raise ConfigError("the run's folder is not given: set output in the recipe or pass --output DIR")
+    if plain != list(arguments):
+        parser.parse_args(list(arguments))  # prints the recipe, now that nothing is wrong with it, and exits
     return RunConfig(
         output=run.output,
         model_name=chosen[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,23 @@ def test_the_saved_recipe_reads_back_as_the_same_run(tmp_path: Path) -> None:
 def test_a_mistake_is_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse(override)
+
+
+@pytest.mark.parametrize("override", ["--train.lr=-1", "--moment_detr=null", "--data.clip_length=0"])
+def test_a_recipe_that_would_be_refused_is_not_printed(override: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse(override)
+    with pytest.raises(ConfigError, match=f"^{re.escape(str(refused.value))}$"):
+        parse("--print_config", override)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("option", ["--print_config", "--print_config=skip_default"])
+def test_the_resolved_recipe_is_printed_instead_of_run(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        parse(option, "--train.lr=0.5")
+    assert left.value.code == 0
+    assert "  lr: 0.5\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
