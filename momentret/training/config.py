@@ -81,6 +81,11 @@ class DataConfig:
             raise ConfigError(
                 f"data.select_on is {self.select_on!r} but data.annotations.{self.select_on} is not given"
             )
+        if self.features.text is None:
+            raise ConfigError(
+                "data.features.text is null, but a model needs the token features of its queries; set it to "
+                "their family, such as clip"
+            )
         length, held_out = self.clip_length, self.held_out_share
         require(0 < length < float("inf"), "data.clip_length", length, "seconds above 0")
         require(0 <= self.text_dropout < 1, "data.text_dropout", self.text_dropout, "a share in [0, 1)")

@@ -79,12 +79,10 @@ def sized(run: RunConfig, data: MomentData) -> RunConfig:
     """Return the run with the model's input widths taken from the features.
 
     Raises:
-        ConfigError: there are no text features.
         MismatchError: the recipe gives a width, and it is not that of the features.
     """
     manifest = data.store.manifest
-    if manifest.text is None:
-        raise ConfigError("data.features.text is not given; the model needs the queries' token features")
+    assert manifest.text is not None  # `DataConfig` asks for it
     video_dim = run.data.inputs.video_dim([source.dimension for source in manifest.video])
     widths = {"video_dim": video_dim, "text_dim": manifest.text.dimension}
     for name, width in widths.items():

@@ -120,6 +120,11 @@ def test_the_resolved_recipe_is_printed_instead_of_run(option: str, capsys: pyte
             "--data.targets={span: l1, span: l1}",
             "key 'span' is given a second time in line 1 of an option; keep one of them",
         ),
+        (
+            "--data.features.text=null",
+            "data.features.text is null, but a model needs the token features of its queries; set it to "
+            "their family, such as clip",
+        ),
         ("--data.targets=3", "data.targets is one value, expected keys below it: max_windows, saliency, span"),
     ],
 )
