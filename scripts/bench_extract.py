@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 
 from momentret.encoders import Encoder, load_encoder
+from momentret.encoders.torchvision import require_torchvision
 from momentret.errors import MomentretError
 from momentret.extract import ExtractConfig, Ledger, extract, find_videos
 from momentret.video import IsolatedDecoder, Sampling, sample_frames
@@ -52,6 +53,7 @@ def render(path: Path, seconds: float, size: tuple[int, int] = (1280, 720), rate
 
 def random_clip(folder: Path) -> str:
     """Save a ViT-B/32 of random weights as open_clip does, and return its name."""
+    require_torchvision()
     import open_clip
     import torch
     from safetensors.torch import save_file

@@ -43,6 +43,8 @@ DOORS = {
     "ray": {"extract.cluster"},
     "rich": {"cli"},
     "scipy": {"models.matching"},
+    "timm": {"encoders"},
+    "torchvision": {"encoders"},
     "typer": {"cli"},
     "yaml": {"training"},
 }

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from momentret.encoders.base import Fingerprint, QueryVectors, batches, query_by_phrases
+from momentret.encoders.torchvision import require_torchvision
 from momentret.errors import CheckpointError, ConfigError
 
 __all__ = ["OfflineEncoder"]
@@ -52,7 +53,7 @@ class OfflineEncoder:
         batch_size: images or texts at once.
 
     Raises:
-        ConfigError: the packages of the extra ``offline`` are not installed.
+        ConfigError: the packages of the extra ``offline`` are not installed, or torchvision cannot be imported.
         CheckpointError: their files are not the ones this was made for.
     """
 
@@ -124,6 +125,7 @@ def _file(place: tuple[str, str]) -> Path:
 
 
 def _load_classifier() -> nn.Module:
+    require_torchvision()
     import timm
 
     model: nn.Module = timm.create_model("tf_efficientnet_lite0")

@@ -12,6 +12,7 @@ import torch
 
 from momentret.config import nearest
 from momentret.encoders.base import QUERY_TOKENS, Fingerprint, QueryVectors, batches, query_by_phrases, require_text
+from momentret.encoders.torchvision import require_torchvision
 from momentret.errors import CheckpointError, ConfigError
 
 __all__ = ["OpenClipEncoder"]
@@ -36,11 +37,12 @@ class OpenClipEncoder:
         batch_size: images or texts at once.
 
     Raises:
-        ConfigError: no such architecture or weights.
+        ConfigError: no such architecture or weights, or torchvision cannot be imported.
         CheckpointError: the weights cannot be had or do not fit.
     """
 
     def __init__(self, name: str, *, device: str = "cpu", precision: str = "fp32", batch_size: int = 32) -> None:
+        require_torchvision()
         import open_clip
 
         model, self._preprocess, self._tokenize = _create(open_clip, name)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from momentret.encoders import Encoder, load_encoder
+from momentret.encoders.torchvision import require_torchvision
 from momentret.errors import CheckpointError, ConfigError, DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libraries that open_clip imports
@@ -25,6 +26,7 @@ CONFIG = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model in open_clip's own form, and its weights in a file alone."""
+    require_torchvision()
     import open_clip
 
     path = tmp_path_factory.mktemp("clip")
