@@ -100,7 +100,7 @@ def test_removing_and_compacting(index: Path, tmp_path: Path, capsys: pytest.Cap
         (["update", "new", "in"], "is missing"),
         (["remove", "index", "nobody"], "has no video 'nobody'"),
         (["verify", "in"], "is missing"),
-        (["stats", "in/film 0.mp4"], "Not a directory"),
+        (["stats", "in/film 0.mp4"], "is missing; give the folder of an index"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
