@@ -17,7 +17,7 @@ from typing import Literal
 import pytest
 
 from momentret.errors import MomentretError
-from momentret.search.index import CorpusIndex, DamagedIndexError, store
+from momentret.search.index import CorpusIndex, DamagedIndexError, disk, log, store
 from tests.search.corpus import build, contents, video_of
 
 Contents = dict[str, tuple[str, str, bytes]]
@@ -117,6 +117,18 @@ def test_every_missing_file_is_named(tmp_path: Path) -> None:
         with pytest.raises(DamagedIndexError, match=f"{path.name}' is missing"), CorpusIndex.open(tmp_path / "i") as i:
             i.verify()
         (tmp_path / "away").rename(path)
+
+
+@pytest.mark.parametrize("name", ["log", "clip_codes"])
+def test_what_the_disk_does_not_give_back_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def failing(*arguments: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    sample(tmp_path / "i")
+    with CorpusIndex.open(tmp_path / "i") as index:
+        monkeypatch.setattr(*((Path, "read_bytes") if name == "log" else (disk.RowFile, "_read_into")), failing)
+        with pytest.raises(DamagedIndexError, match=rf"{name}.* cannot be read \(Input/output error\)"):
+            index.verify() if name == "clip_codes" else log.read_log(tmp_path / "log")
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:

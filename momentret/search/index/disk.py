@@ -5,11 +5,13 @@ Nothing here knows what the bytes mean.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import weakref
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,17 @@ import numpy as np
 from momentret.files import blamed_on
 from momentret.search.index.errors import DamagedIndexError, IndexLockedError
 
-__all__ = ["Lock", "RowFile", "naming_path", "raw", "read_array", "sync_folder", "write_all", "write_file"]
+__all__ = [
+    "Lock",
+    "RowFile",
+    "naming_path",
+    "raw",
+    "read_array",
+    "reading",
+    "sync_folder",
+    "write_all",
+    "write_file",
+]
 
 _BINARY = getattr(os, "O_BINARY", 0)
 
@@ -72,16 +84,31 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def reading(path: Path, *step: str) -> Iterator[None]:
+    """Let a file that is gone, or that the disk does not give back any more, be damage.
+
+    Args:
+        path: of the file.
+        step: what to do about it, if not the usual.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EIO):
+            raise
+        what = f"cannot be read ({error.strerror})" if error.errno == errno.EIO else "is missing"
+        raise DamagedIndexError(path, what, *step) from error
+
+
 def read_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], checksum: int) -> np.ndarray:
     """Read a whole file as an array.
 
     Raises:
         DamagedIndexError: the size or the checksum is not what the manifest says.
     """
-    try:
+    with reading(path):
         array = np.fromfile(path, dtype=dtype)
-    except FileNotFoundError as error:
-        raise DamagedIndexError(path, "is missing") from error
     expected = int(np.prod(shape, dtype=np.int64))
     if array.size != expected or path.stat().st_size != array.nbytes:
         raise DamagedIndexError(path, f"has {path.stat().st_size} bytes, expected {expected * dtype.itemsize}")
@@ -96,24 +123,18 @@ class RowFile:
     Plain reads, not a memory map: a file that another program truncates gives an error, not a dead process.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype[Any], rows: int, columns: int) -> None:
-        self.path, self.dtype, self.rows, self.columns = path, dtype, rows, columns
-        try:
+    def __init__(self, path: Path, dtype: np.dtype[Any], columns: int) -> None:
+        self.path, self.dtype, self.columns = path, dtype, columns
+        with reading(path):
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115
-        except FileNotFoundError as error:
-            raise DamagedIndexError(path, "is missing") from error
         self.close = weakref.finalize(self, self._file.close)
         self._lock = threading.Lock()
-        size, expected = os.fstat(self._file.fileno()).st_size, rows * columns * dtype.itemsize
-        if size != expected:
-            self.close()
-            raise DamagedIndexError(path, f"has {size} bytes, expected {expected}")
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
         """Return the rows of all ranges, one after the other."""
         out = np.empty((sum(end - begin for begin, end in ranges), self.columns), dtype=self.dtype)
         view, width, position = raw(out), self.columns * self.dtype.itemsize, 0
-        with self._lock:
+        with self._lock, reading(self.path):
             for begin, end in ranges:
                 size = (end - begin) * width
                 self._read_into(view[position : position + size], begin * width)

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from momentret.search.index.disk import naming_path, sync_folder, write_all, write_file
+from momentret.search.index.disk import naming_path, reading, sync_folder, write_all, write_file
 from momentret.search.index.errors import DamagedIndexError
 
 __all__ = ["PUT", "REMOVE", "Log", "read_log"]
@@ -34,10 +34,8 @@ def read_log(path: Path) -> tuple[list[tuple[bytes, bytes]], int]:
     Raises:
         DamagedIndexError: the file is missing, or a whole record does not match its checksum.
     """
-    try:
+    with reading(path):
         data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DamagedIndexError(path, "is missing") from error
     if data[: len(_MAGIC)] != _MAGIC:
         raise DamagedIndexError(path, "does not begin as a log of this format does")
     records, position = [], len(_MAGIC)

@@ -11,7 +11,7 @@ from typing import Any
 
 from momentret.errors import MomentretError
 from momentret.files import atomic_write
-from momentret.search.index.disk import naming_path, sync_folder
+from momentret.search.index.disk import naming_path, reading, sync_folder
 from momentret.search.index.errors import DamagedIndexError
 from momentret.search.index.settings import IndexSettings
 
@@ -19,6 +19,7 @@ __all__ = ["FORMAT", "MANIFEST", "Manifest", "SegmentEntry", "read_manifest", "w
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+_NO_INDEX = "give the folder of an index, or make one with momentret index add"
 _SEGMENT_NAME = re.compile(r"\d{8}")
 _FILE_NAME = re.compile(r"[a-z0-9_]+\.[a-z0-9]+")
 
@@ -77,11 +78,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DamagedIndexError(
-            path, "is missing", "give the folder of an index, or make one with momentret index add"
-        ) from error
+        with reading(path, *([] if path.exists() else [_NO_INDEX])):
+            content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise DamagedIndexError(path, "is not JSON") from error
     if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:

@@ -12,7 +12,7 @@ import numpy as np
 
 from momentret.search.index.codes import peak_scale
 from momentret.search.index.columns import Columns, level_of, row_layout, texts
-from momentret.search.index.disk import RowFile, raw, read_array, sync_folder, write_file
+from momentret.search.index.disk import RowFile, raw, read_array, reading, sync_folder, write_file
 from momentret.search.index.errors import DamagedIndexError
 from momentret.search.index.manifest import SegmentEntry
 from momentret.search.index.runs import Run
@@ -219,19 +219,16 @@ def open_segment(folder: Path, entry: SegmentEntry, settings: IndexSettings) -> 
         removed = read_array(folder / entry.removed, np.dtype("?"), (rows,), checksum)
     segment = Segment(columns, settings, removed)
     segment.entry, segment.folder = entry, folder
-    for name in (*POOL_COLUMNS, *segment.basis_names):
+    for name in ("clip_codes", *POOL_COLUMNS, *segment.basis_names):
         _check_size(folder / f"{name}.bin", entry, _layout(name, settings))
-    dtype, (dim,) = row_layout(settings)["clip_codes"]
-    segment._rows = RowFile(folder / "clip_codes.bin", dtype, entry.files["clip_codes.bin"][0], dim)
+    segment._rows = RowFile(folder / "clip_codes.bin", row_layout(settings)["clip_codes"][0], settings.dim)
     return segment
 
 
 def _check_size(path: Path, entry: SegmentEntry, layout: tuple[np.dtype[Any], tuple[int, ...]]) -> None:
     expected = entry.files[path.name][0] * layout[0].itemsize * int(np.prod(layout[1], dtype=np.int64))
-    try:
+    with reading(path):
         size = path.stat().st_size
-    except FileNotFoundError as error:
-        raise DamagedIndexError(path, "is missing") from error
     if size != expected:
         raise DamagedIndexError(path, f"has {size} bytes, expected {expected}")
 
