@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from momentret.search.index import CorpusIndex, IndexSettings, Video
+from momentret.search.index import CorpusIndex, IndexSettings, Video, log
 
 DIM = 24
 
@@ -51,3 +53,30 @@ def build(folder: Path, numbers: range, **settings: object) -> CorpusIndex:
 def contents(index: CorpusIndex) -> dict[str, tuple[str, str, bytes]]:
     """Return everything an index holds, for comparison."""
     return {v.video_id: (v.path, v.content_hash, index.clips(v.video_id).tobytes()) for v in index.videos()}
+
+
+def log_records(folder: Path) -> list[tuple[bytes, int, int]]:
+    """Return kind, begin and end of every record of the log."""
+    path, found, position = next(folder.glob("log-*.wal")), [], log.EMPTY
+    data = path.read_bytes()
+    while (record := log._record_at(path, data, position)) is not None:
+        end = position + 20 + len(record[1])
+        found.append((record[0], position, end))
+        position = end
+    return found
+
+
+def to_format_1(folder: Path) -> None:
+    """Make an index what an earlier version wrote: without copies, and without notes in the log."""
+    path = next(folder.glob("log-*.wal"))
+    data = path.read_bytes()
+    kept = [data[begin:end] for kind, begin, end in log_records(folder) if kind != b"NOTE"]
+    path.write_bytes(b"".join([data[: log.EMPTY], *kept]))
+    for copy in [*folder.rglob("copy*.bin"), folder / "manifest.json.copy"]:
+        copy.unlink()
+    content = json.loads((folder / "manifest.json").read_text())["index"]
+    del content["format"]
+    for entry in content["segments"]:
+        entry["files"] = {name: value for name, value in entry["files"].items() if not name.startswith("copy")}
+    crc32 = zlib.crc32(json.dumps(content, sort_keys=True).encode())
+    (folder / "manifest.json").write_text(json.dumps({"format": 1, "crc32": crc32, "index": content}))

@@ -134,8 +134,8 @@ def test_what_the_disk_does_not_give_back_is_damage(tmp_path: Path, monkeypatch:
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     sample(tmp_path / "i")
     path = tmp_path / "i" / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(DamagedIndexError, match="has format 2, newer than 1; upgrade momentret"):
+    path.write_text(path.read_text().replace('"format": 2', '"format": 3', 1))
+    with pytest.raises(DamagedIndexError, match="has format 3, newer than 2; upgrade momentret"):
         CorpusIndex.open(tmp_path / "i")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from momentret.errors import ConfigError, DataError, FeatureError, MismatchError, OutputExistsError
 from momentret.search.index import CorpusIndex, Filter, IndexLockedError, IndexSettings, SeenFile, Video, changes
-from tests.search.corpus import DIM, build, clips_of, contents, unit, video_of
+from tests.search.corpus import DIM, build, clips_of, contents, to_format_1, unit, video_of
 
 
 def test_what_is_added_is_there_after_reopening(tmp_path: Path) -> None:
@@ -166,6 +166,22 @@ def test_one_writes_and_many_read(tmp_path: Path) -> None:
         assert reader.refresh()
         assert contents(reader) == contents(writer)
         assert not reader.refresh()
+
+
+def test_format_1_is_read_and_brought_up_to_date_by_the_next_writer(tmp_path: Path) -> None:
+    with build(tmp_path / "i", range(20)) as index:
+        index.remove(["v1"])
+        index.flush()
+        index.add(*video_of(30))
+        index.remove(["v2"])
+        expected = contents(index)
+    to_format_1(tmp_path / "i")
+    for mode, written in (("r", 1), ("rw", 2), ("r", 2)):
+        with CorpusIndex.open(tmp_path / "i", mode) as index:  # type: ignore[arg-type]
+            index.verify()
+            assert contents(index) == expected
+            assert index._store.manifest.format == written
+    assert {path.name for path in (tmp_path / "i").rglob("*copy*")} > {"manifest.json.copy", "copy.bin"}
 
 
 def test_the_lock_ends_with_its_holder(tmp_path: Path) -> None:

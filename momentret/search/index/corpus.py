@@ -17,7 +17,7 @@ from momentret.search.index.basis import single_video
 from momentret.search.index.codes import decode
 from momentret.search.index.columns import Columns, describe, encoded_batches
 from momentret.search.index.filters import Changes, SeenFile, changes
-from momentret.search.index.manifest import Manifest
+from momentret.search.index.manifest import Manifest, check_manifests
 from momentret.search.index.query import SearchOptions, SearchResult, unit_tokens
 from momentret.search.index.search import score_matrix, search_segments
 from momentret.search.index.segment import Segment
@@ -287,6 +287,7 @@ class CorpusIndex:
         segments = self._store.segments()
         for segment in progress(segments, "verify", len(segments)):
             segment.check()
+        check_manifests(self.folder)
 
     def stats(self) -> IndexStats:
         """Return the size and state of the index."""

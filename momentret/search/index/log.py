@@ -2,25 +2,44 @@
 
 A file header, then records: a checked head (kind, length, checksums) and a body. A record that the file ends in is the
 torn tail of a write that was never acknowledged and is dropped; any other mismatch is damage.
+
+Before each change stands a note: what kind it is, how long, with which checksum, of which videos. Where one of the two
+is damaged the other tells what is lost, if anything.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from momentret.search.index.disk import naming_path, reading, sync_folder, write_all, write_file
 from momentret.search.index.errors import DamagedIndexError
 
-__all__ = ["PUT", "REMOVE", "Log", "read_log"]
+__all__ = ["EMPTY", "PUT", "REMOVE", "Change", "Log", "read_log"]
 
 PUT, REMOVE = b"PUT ", b"DEL "
+_NOTE = b"NOTE"
 _MAGIC = b"momentret log 1\n"
+EMPTY = len(_MAGIC)
+"""Bytes of a log without changes."""
 _HEAD = struct.Struct("<4sQI")  # kind, length and CRC-32 of the body; the CRC-32 of these three follows
 _HEAD_SIZE = _HEAD.size + 4
+
+
+class Change(NamedTuple):
+    """What was done to some videos."""
+
+    kind: bytes
+    body: bytes
+    names: Sequence[str]
+    """The ids of the videos."""
+    path: str = ""
+    """Where the file of a video that was put is."""
 
 
 def _record(kind: bytes, body: bytes) -> bytes:
@@ -28,44 +47,58 @@ def _record(kind: bytes, body: bytes) -> bytes:
     return head + struct.pack("<I", zlib.crc32(head)) + body
 
 
+def _note(change: Change) -> bytes:
+    facts = change.kind.decode(), len(change.body), zlib.crc32(change.body), list(change.names), change.path
+    return _record(_NOTE, json.dumps(facts).encode())
+
+
 def read_log(path: Path) -> tuple[list[tuple[bytes, bytes]], int]:
-    """Return the records ``(kind, body)`` and the length in bytes of the file's sound part.
+    """Return the changes ``(kind, body)`` and the length in bytes of the file's sound part.
 
     Raises:
         DamagedIndexError: the file is missing, or a whole record does not match its checksum.
     """
     with reading(path):
         data = path.read_bytes()
-    if data[: len(_MAGIC)] != _MAGIC:
+    if data[:EMPTY] != _MAGIC:
         raise DamagedIndexError(path, "does not begin as a log of this format does")
-    records, position = [], len(_MAGIC)
-    for kind, body in _records(path, data):
-        records.append((kind, body))
+    changes, size, position = [], EMPTY, EMPTY
+    while (found := _record_at(path, data, position)) is not None:
+        kind, body = found
         position += _HEAD_SIZE + len(body)
-    return records, position
+        if kind != _NOTE:
+            changes.append((kind, body))
+            size = position  # a note whose change never arrived is cut off
+    return changes, size
 
 
-def _records(path: Path, data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    position = len(_MAGIC)
-    while position + _HEAD_SIZE <= len(data):
-        head = data[position : position + _HEAD.size]
-        if not any(data[position:]):
-            return  # a tail of zeros: the file grew before a power cut, its bytes never arrived
-        if data[position + _HEAD.size : position + _HEAD_SIZE] != struct.pack("<I", zlib.crc32(head)):
-            raise DamagedIndexError(path, f"is damaged at byte {position}")
-        kind, length, checksum = _HEAD.unpack(head)
-        position += _HEAD_SIZE
-        if position + length > len(data):
-            return
-        body = data[position : position + length]
-        if zlib.crc32(body) != checksum or kind not in (PUT, REMOVE):
-            raise DamagedIndexError(path, f"is damaged at byte {position}")
-        yield kind, body
-        position += length
+def _is_blank(data: bytes, position: int) -> bool:
+    """Tell whether only zeros follow: the file grew before a power cut, its bytes never arrived."""
+    return not any(data[position : position + _HEAD.size]) and not any(data[position:])
+
+
+def _record_at(path: Path, data: bytes, position: int) -> tuple[bytes, bytes] | None:
+    """Return the record that begins at `position`; None where the log ends.
+
+    Raises:
+        DamagedIndexError: it does not match its checksum.
+    """
+    head = data[position : position + _HEAD.size]
+    if position + _HEAD_SIZE > len(data) or _is_blank(data, position):
+        return None
+    if data[position + _HEAD.size : position + _HEAD_SIZE] != struct.pack("<I", zlib.crc32(head)):
+        raise DamagedIndexError(path, f"is damaged at byte {position}")
+    kind, length, checksum = _HEAD.unpack(head)
+    body = data[position + _HEAD_SIZE : position + _HEAD_SIZE + length]
+    if len(body) < length:
+        return None
+    if zlib.crc32(body) != checksum or kind not in (PUT, REMOVE, _NOTE):
+        raise DamagedIndexError(path, f"is damaged at byte {position + _HEAD_SIZE}")
+    return kind, body
 
 
 class Log:
-    """Appends records; each `append` is durable when it returns.
+    """Appends changes; each `append` is durable when it returns.
 
     Args:
         path: of the log.
@@ -77,18 +110,18 @@ class Log:
         if size is None:
             write_file(path, [_MAGIC])
             sync_folder(path.parent)
-        self.size = len(_MAGIC) if size is None else size
+        self.size = EMPTY if size is None else size
         self._handle = os.open(path, os.O_WRONLY | getattr(os, "O_BINARY", 0))
         os.ftruncate(self._handle, self.size)
         os.lseek(self._handle, self.size, os.SEEK_SET)
 
-    def append(self, records: Sequence[tuple[bytes, bytes]]) -> None:
-        """Write the records and sync once.
+    def append(self, changes: Sequence[Change]) -> None:
+        """Write the changes and sync once.
 
         Raises:
-            OSError: with the path (disk full); the file is as it was, and none of the records is kept.
+            OSError: with the path (disk full); the file is as it was, and none of the changes is kept.
         """
-        data = b"".join(_record(kind, body) for kind, body in records)
+        data = b"".join(_note(change) + _record(change.kind, change.body) for change in changes)
         try:
             write_all(self._handle, data)
             os.fsync(self._handle)

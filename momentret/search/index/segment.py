@@ -18,9 +18,23 @@ from momentret.search.index.manifest import SegmentEntry
 from momentret.search.index.runs import Run
 from momentret.search.index.settings import IndexSettings, Video
 
-__all__ = ["POOL_COLUMNS", "Segment", "open_segment", "write_segment"]
+__all__ = [
+    "COPY",
+    "DERIVED",
+    "POOL_COLUMNS",
+    "Segment",
+    "column_layout",
+    "copied_columns",
+    "open_segment",
+    "read_column",
+    "write_segment",
+]
 
 POOL_COLUMNS = ("pool_head", "pool_tail", "pool_peaks", "pool_weight", "pool_radius")
+DERIVED = ("chapter_count", "chapter_clips", "chapter_pools", "pool_count", *POOL_COLUMNS)
+"""What can be computed again from the clips."""
+COPY = "copy.bin"
+"""What cannot, but for the clips themselves, is in a segment twice: in a file a column, and together in this one."""
 _BASIS = ("basis_mean", "basis_rotation")
 _CHUNK_BYTES = 16 << 20
 
@@ -31,15 +45,25 @@ class Segment:
     Args:
         columns: everything but what `rows` and `pools` bring.
         removed: ``(N,)`` bool, true for videos that are no longer there.
+        rows: the clip codes, if they are on disk.
+        entry: what the manifest says, if the pooled vectors are on disk.
+        folder: where they are.
     """
 
-    def __init__(self, columns: Columns, settings: IndexSettings, removed: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        columns: Columns,
+        settings: IndexSettings,
+        removed: np.ndarray | None = None,
+        *,
+        rows: RowFile | None = None,
+        entry: SegmentEntry | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.columns, self.settings = columns, settings
         self.removed = np.zeros(self.videos, dtype=bool) if removed is None else removed
         self._removed_on_disk = self.removed.copy()
-        self.entry: SegmentEntry | None = None
-        self.folder: Path | None = None
-        self._rows: RowFile | None = None
+        self._rows, self.entry, self.folder = rows, entry, folder
         self._checked = np.zeros(self.videos, dtype=bool)
         self.neighbours: dict[str, Any] = {}
         self._begins: dict[str, np.ndarray] = {}
@@ -111,7 +135,7 @@ class Segment:
         names = [*POOL_COLUMNS, *self.basis_names]
         if self.entry is None or self.folder is None:
             return {name: self.columns[name] for name in names}
-        return {name: _read_column(self.folder, self.entry, name, self.settings) for name in names}
+        return {name: read_column(self.folder, self.entry, name, self.settings) for name in names}
 
     @property
     def basis_names(self) -> tuple[str, ...]:
@@ -136,7 +160,7 @@ class Segment:
         """
         for owner in owners:
             if not self._checked[owner]:
-                self._check_video(owner)
+                self.check_video(owner)
         return self._read(ranges)
 
     def _read(self, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -144,7 +168,12 @@ class Segment:
             return np.concatenate([self.columns["clip_codes"][begin:end] for begin, end in ranges])
         return self._rows.read(ranges)
 
-    def _check_video(self, row: int) -> None:
+    def check_video(self, row: int) -> None:
+        """Compare the clips of a video with their checksum.
+
+        Raises:
+            DamagedIndexError: they do not match.
+        """
         if self._rows is not None:
             codes = self._read([(int(self.clip_begins[row]), int(self.clip_begins[row + 1]))])
             if zlib.crc32(raw(codes)) != self.columns["video_checksum"][row]:
@@ -166,9 +195,12 @@ class Segment:
         if self.entry is None or self.folder is None:
             return
         for name in (*POOL_COLUMNS, *self.basis_names):
-            _read_column(self.folder, self.entry, name, self.settings)
+            read_column(self.folder, self.entry, name, self.settings)
         for row in range(self.videos):
-            self._check_video(row)
+            self.check_video(row)
+        for file in self.entry.copies:
+            size, checksum = self.entry.files[file]
+            read_array(self.folder / file, np.dtype("u1"), (size,), checksum)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -189,18 +221,29 @@ def _begins(counts: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
-def _layout(name: str, settings: IndexSettings) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def copied_columns(settings: IndexSettings) -> list[str]:
+    """Return the columns that `COPY` holds, in its order."""
+    return [name for name in row_layout(settings) if name not in ("clip_codes", *DERIVED)]
+
+
+def column_layout(name: str, settings: IndexSettings) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Return the dtype and the shape of one row of any column of a segment."""
     if name in _BASIS:
         return np.dtype("<f4"), (settings.dim,) if name == "basis_rotation" else ()
     return row_layout(settings)[name]
 
 
-def _read_column(folder: Path, entry: SegmentEntry, name: str, settings: IndexSettings) -> np.ndarray:
+def read_column(folder: Path, entry: SegmentEntry, name: str, settings: IndexSettings) -> np.ndarray:
+    """Read a column from its file.
+
+    Raises:
+        DamagedIndexError: it is not what was written.
+    """
     file = f"{name}.bin"
     if file not in entry.files:
         raise DamagedIndexError(folder / file, "is not in the manifest")
     rows, checksum = entry.files[file]
-    dtype, shape = _layout(name, settings)
+    dtype, shape = column_layout(name, settings)
     return read_array(folder / file, dtype, (rows, *shape), checksum)
 
 
@@ -211,17 +254,16 @@ def open_segment(folder: Path, entry: SegmentEntry, settings: IndexSettings) -> 
         DamagedIndexError: a file is missing, has another size, or does not match its checksum.
     """
     wide = {"clip_codes", *POOL_COLUMNS}
-    columns = {name: _read_column(folder, entry, name, settings) for name in row_layout(settings) if name not in wide}
+    columns = {name: read_column(folder, entry, name, settings) for name in row_layout(settings) if name not in wide}
     _check_counts(folder, columns, entry)
     removed = None
     if entry.removed:
         rows, checksum = entry.files[entry.removed]
         removed = read_array(folder / entry.removed, np.dtype("?"), (rows,), checksum)
-    segment = Segment(columns, settings, removed)
-    segment.entry, segment.folder = entry, folder
+    codes = RowFile(folder / "clip_codes.bin", row_layout(settings)["clip_codes"][0], settings.dim)
+    segment = Segment(columns, settings, removed, rows=codes, entry=entry, folder=folder)
     for name in ("clip_codes", *POOL_COLUMNS, *segment.basis_names):
-        _check_size(folder / f"{name}.bin", entry, _layout(name, settings))
-    segment._rows = RowFile(folder / "clip_codes.bin", row_layout(settings)["clip_codes"][0], settings.dim)
+        _check_size(folder / f"{name}.bin", entry, column_layout(name, settings))
     return segment
 
 
@@ -255,6 +297,7 @@ def write_segment(folder: Path, name: str, parts: Sequence[Segment], pools: Colu
     path.mkdir(parents=True)
     layout = row_layout(parts[0].settings)
     files: dict[str, tuple[int, int]] = {}
+    copied, copies = copied_columns(parts[0].settings), list[memoryview]()
     for column in (*layout, *(_BASIS if _BASIS[0] in pools else ())):
         if column == "clip_codes":
             rows = sum(int(part.columns["clip_count"][~part.removed].sum()) for part in parts)
@@ -262,7 +305,9 @@ def write_segment(folder: Path, name: str, parts: Sequence[Segment], pools: Colu
         else:
             values = pools[column] if column in pools else np.concatenate([live(part, column) for part in parts])
             rows, chunks = len(values), [raw(np.ascontiguousarray(values))]
+            copies += chunks if column in copied else []
         files[f"{column}.bin"] = rows, write_file(path / f"{column}.bin", chunks)
+    files[COPY] = sum(map(len, copies)), write_file(path / COPY, copies)
     sync_folder(path)
     sync_folder(folder)
     return SegmentEntry(name, files)

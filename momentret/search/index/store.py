@@ -21,11 +21,19 @@ from momentret.search.index.basis import join_pools
 from momentret.search.index.columns import Columns, concatenate, pack, texts, unpack
 from momentret.search.index.disk import Lock, raw, sync_folder, write_file
 from momentret.search.index.errors import DamagedIndexError
-from momentret.search.index.log import PUT, REMOVE, Log, read_log
-from momentret.search.index.manifest import MANIFEST, Manifest, SegmentEntry, read_manifest, write_manifest
-from momentret.search.index.segment import Segment, open_segment, write_segment
+from momentret.search.index.log import PUT, REMOVE, Change, Log, read_log
+from momentret.search.index.manifest import (
+    MANIFEST,
+    Manifest,
+    SegmentEntry,
+    copy_manifest,
+    read_manifest,
+    write_manifest,
+)
+from momentret.search.index.segment import COPY, Segment, copied_columns, open_segment, write_segment
+from momentret.search.index.settings import IndexSettings
 
-__all__ = ["Store", "can_begin", "create_store"]
+__all__ = ["SEGMENTS", "Store", "can_begin", "create_store", "described"]
 
 Mode = Literal["r", "rw"]
 SEGMENTS = "segments"
@@ -48,7 +56,7 @@ class Store:
 
     def __init__(self, folder: Path, mode: Mode = "r") -> None:
         self.folder, self.mode = folder, mode
-        read_manifest(folder)  # says so if this is no index, before a lock file is left in it
+        self._manifest()  # says so if this is no index, before a lock file is left in it
         self._lock = Lock(folder / "lock") if mode == "rw" else None
         self._log: Log | None = None
         self.sealed: list[Segment] = []
@@ -60,7 +68,7 @@ class Store:
 
     def _load(self) -> None:
         for attempt in range(_ATTEMPTS):
-            self.manifest = read_manifest(self.folder)
+            self.manifest = self._manifest()
             try:
                 self._read_all()
                 break
@@ -69,8 +77,11 @@ class Store:
                 if attempt + 1 == _ATTEMPTS or read_manifest(self.folder) == self.manifest:
                     raise
         if self.mode == "rw":
+            copy_manifest(self.folder)
             self._remove_leftovers()
             self._log = Log(self.folder / self.manifest.log, self.log_size)
+            if not self.manifest.guarded:
+                self._replace(len(self.sealed), self._unsealed())
 
     def _read_all(self) -> None:
         known = {segment.entry.name: segment for segment in self.sealed if segment.entry in self.manifest.segments}
@@ -78,14 +89,23 @@ class Store:
             segment.close() if segment.entry not in self.manifest.segments else segment.restore()
         self.sealed, self.pending, self._place, self._memory = [], [], None, None
         for entry in self.manifest.segments:
-            folder = self.folder / SEGMENTS / entry.name
-            self.sealed.append(known.get(entry.name) or open_segment(folder, entry, self.manifest.settings))
-        records, self.log_size = read_log(self.folder / self.manifest.log)
-        for kind, body in records:
+            self.sealed.append(known.get(entry.name) or self._open(entry))
+        for kind, body in self._logged():
             if kind == PUT:
                 self._apply_put(unpack(body, self.manifest.settings))
             else:
                 self._apply_remove(json.loads(body))
+
+    def _manifest(self) -> Manifest:
+        return read_manifest(self.folder)
+
+    def _open(self, entry: SegmentEntry) -> Segment:
+        return open_segment(self.folder / SEGMENTS / entry.name, entry, self.manifest.settings)
+
+    def _logged(self) -> Iterable[tuple[bytes, bytes]]:
+        """Return the changes in the log."""
+        changes, self.log_size = read_log(self.folder / self.manifest.log)
+        return changes
 
     # what is there
 
@@ -107,6 +127,10 @@ class Store:
             live = [columns for columns in self.pending if columns is not None]
             self._memory = Segment(concatenate(live, self.manifest.settings), self.manifest.settings)
         return [*self.sealed, *([self._memory] if self._memory.videos else [])]
+
+    def _unsealed(self) -> list[Segment]:
+        """Return the videos that are only in the log, if there are any."""
+        return self.segments()[len(self.sealed) :]
 
     def pending_columns(self, row: int) -> Columns:
         """Return the columns of one video that is only in the log."""
@@ -143,7 +167,7 @@ class Store:
 
     def put(self, videos: Sequence[Columns]) -> None:
         """Add videos, each in place of one with the same id; durable on return. All of them or, on an error, none."""
-        self._writer().append([(PUT, pack(columns)) for columns in videos])
+        self._writer().append([described(PUT, pack(columns), self.manifest.settings) for columns in videos])
         for columns in videos:
             self._apply_put(columns)
         clips = sum(len(columns["clip_peak"]) for columns in self.pending if columns is not None)
@@ -172,7 +196,7 @@ class Store:
                     f"video {name!r} is not in index {str(self.folder)!r}; list the ids with stats or videos"
                 )
         names = list(dict.fromkeys(names))
-        log.append([(REMOVE, json.dumps(names).encode())])
+        log.append([described(REMOVE, json.dumps(names).encode(), self.manifest.settings)])
         self._apply_remove(names)
 
     def seal(self) -> None:
@@ -180,7 +204,7 @@ class Store:
         self._writer()
         if self.log_is_empty:
             return
-        new = [segment for segment in self.segments() if segment.entry is None]
+        new = self._unsealed()
         joined = len(self.sealed) - _mergeable(self.sealed, sum(segment.clips for segment in new))
         self._replace(joined, new)
 
@@ -189,7 +213,7 @@ class Store:
         self._writer()
         if len(self.segments()) == 1 and self.sealed and not self.sealed[0].removed.any() and self.log_is_empty:
             return
-        self._replace(0, [segment for segment in self.segments() if segment.entry is None])
+        self._replace(0, self._unsealed())
 
     @property
     def log_is_empty(self) -> bool:
@@ -203,7 +227,7 @@ class Store:
         root, name = self.folder / SEGMENTS, f"{generation:08d}"
         made = [root / name]
         try:
-            entries = [_with_removed(root, segment, generation, made) for segment in self.sealed[:first]]
+            entries = [_up_to_date(root, segment, generation, made) for segment in self.sealed[:first]]
             if parts:
                 entries.append(write_segment(root, name, parts, join_pools(parts)))
             manifest = self.manifest.next(tuple(entries))
@@ -229,7 +253,8 @@ class Store:
         self.sealed = self.sealed[:kept]
         for segment, entry in zip(self.sealed, manifest.segments, strict=False):
             segment.seal_removed(entry)
-        self._writer().close()
+        if self._log is not None:
+            self._log.close()
         self.manifest, self._log = manifest, log
         self.pending, self._memory, self._place = [], None, None
         if added:
@@ -242,7 +267,7 @@ class Store:
         segments = {entry.name: entry for entry in self.manifest.segments}
         stale = [path for path in self.folder.glob("log-*.wal") if path.name != self.manifest.log]
         stale += self.folder.glob(f".{MANIFEST}.*.tmp")
-        for path in (self.folder / SEGMENTS).iterdir():
+        for path in (self.folder / SEGMENTS).glob("*"):
             entry = segments.get(path.name)
             files = path.glob("*.bin") if entry else ()
             stale += [file for file in files if entry and file.name not in entry.files] if entry else [path]
@@ -269,6 +294,14 @@ class Store:
             self._log = None
         if self._lock is not None:
             self._lock.release()
+
+
+def described(kind: bytes, body: bytes, settings: IndexSettings) -> Change:
+    """Return a change of the log with what it is about."""
+    if kind == REMOVE:
+        return Change(kind, body, json.loads(body))
+    columns = unpack(body, settings)
+    return Change(kind, body, texts(columns, "id"), texts(columns, "path")[0])
 
 
 def can_begin(folder: Path) -> bool:
@@ -302,18 +335,24 @@ def _mergeable(sealed: Sequence[Segment], clips: int) -> int:
         clips += sum(run)
 
 
-def _with_removed(root: Path, segment: Segment, generation: int, made: list[Path]) -> SegmentEntry:
-    """Write which videos of a segment are removed, if that has changed, and return its new entry."""
+def _up_to_date(root: Path, segment: Segment, generation: int, made: list[Path]) -> SegmentEntry:
+    """Write which videos of a segment are removed, if that has changed, and the copies that format 1 did not have."""
     entry = segment.entry
     assert entry is not None
-    if not segment.removed_since_sealed:
-        return entry
-    name = f"removed_{generation:08d}.bin"
-    made.append(root / entry.name / name)
-    files = {file: value for file, value in entry.files.items() if file != entry.removed}
-    files[name] = len(segment.removed), write_file(root / entry.name / name, [raw(segment.removed)])
-    sync_folder(root / entry.name)
-    return replace(entry, files=files, removed=name)
+    files, removed, folder = dict(entry.files), entry.removed, root / entry.name
+    new: dict[str, list[memoryview]] = {}
+    if COPY not in files:
+        new[COPY] = [raw(segment.columns[name]) for name in copied_columns(segment.settings)]
+    if segment.removed_since_sealed or (removed and f"copy_{removed}" not in files):
+        files = {file: value for file, value in files.items() if not removed or removed not in file}
+        removed = f"removed_{generation:08d}.bin"
+        new |= {removed: [raw(segment.removed)], f"copy_{removed}": [raw(segment.removed)]}
+    for file, chunks in new.items():
+        made.append(folder / file)
+        files[file] = sum(map(len, chunks)), write_file(folder / file, chunks)
+    if new:
+        sync_folder(folder)
+    return replace(entry, files=files, removed=removed)
 
 
 def _discard(paths: Iterable[Path]) -> None:
