@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +146,66 @@ def test_an_index_that_was_there_stays_though_it_is_empty(index: Path, tmp_path:
     assert momentret("index", "stats", index) == 0
 
 
-def test_damage_is_named(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def damage(index: Path) -> None:
+    """Change a byte of the first video."""
     assert momentret("index", "compact", index) == 0
     codes = next((index / "segments").glob("*/clip_codes.bin"))
     content = bytearray(codes.read_bytes())
     content[10] ^= 255
     codes.write_bytes(content)
-    assert momentret("index", "verify", index) == 1
-    assert "clip_codes.bin' is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("index", "verify"), ("search", "red")])
+def test_damage_is_named_with_the_next_step(
+    index: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, str]
+) -> None:
+    damage(index)
+    verb, argument = command
+    assert momentret(*((verb, argument, index) if verb == "index" else (verb, index, argument))) == 1
+    error = capsys.readouterr().err
+    assert "clip_codes.bin' is damaged in the rows of video 'film 0'; momentret index verify INDEX --repair" in error
+    assert error.count("momentret: ") == 1
+
+
+def test_a_repair_says_what_is_lost_and_the_command_that_puts_it_back(
+    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def found() -> list[dict[str, Any]]:
+        capsys.readouterr()
+        assert momentret("search", index, "red", "--json") == 0
+        return json.loads(capsys.readouterr().out)["moments"]
+
+    before = found()
+    damage(index)
+    assert momentret("index", "verify", index, "--repair") == 0
+    *_, taken_out, command = capsys.readouterr().out.splitlines()
+    assert taken_out == f"taken out: film 0 ({tmp_path / 'in' / 'film 0.mp4'})"
+    said, _, command = command.partition(": momentret ")
+    assert (said, *shlex.split(command)) == ("to put back", "index", "add", str(index), str(tmp_path / "in"))
+    assert "film 0" not in {moment["video_id"] for moment in found()}
+    assert momentret(*shlex.split(command)) == 0
+    assert "1 added, 2 unchanged; 3 videos" in capsys.readouterr().out
+    assert found() == before
+
+
+def test_a_repair_for_programs(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = {"damaged": [], "moved_to": None, "taken_out": [], "folders": []}
+    for expected in (3, 2):
+        capsys.readouterr()
+        assert momentret("index", "verify", index, "--repair", "--json") == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert (facts["sound"], facts["videos"]) == (True, expected)
+        assert (facts | nothing == facts) == (expected == 3)
+        damage(index)
+    (file,) = facts["damaged"]
+    assert (Path(facts["moved_to"]) / file).is_file()
+    assert facts["taken_out"] == [{"video_id": "film 0", "path": str(tmp_path / "in" / "film 0.mp4")}]
+    assert facts["folders"] == [str(tmp_path / "in")]
+
+
+def test_nothing_to_repair_is_said(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert momentret("index", "verify", made / "index", "--repair") == 0
+    assert capsys.readouterr().out.endswith("all sound; nothing to repair\n")
 
 
 def test_ctrl_c_says_what_is_in_and_what_to_do(

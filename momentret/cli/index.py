@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from momentret.cli.console import print_json, print_table, progress_bar, resumable
+from momentret.cli.console import one_line, print_json, print_table, progress_bar, resumable
 from momentret.cli.extraction import (
     CORES,
     Device,
@@ -28,7 +30,7 @@ from momentret.words import count_of
 if TYPE_CHECKING:
     from momentret.encoders import Encoder
     from momentret.extract import ExtractConfig, Outcome
-    from momentret.search.index import CorpusIndex
+    from momentret.search.index import CorpusIndex, IndexStats, LostVideo, Repair
     from momentret.search.indexing import Summary, Update
 
 __all__ = ["app"]
@@ -46,6 +48,7 @@ Fps = Annotated[float | None, typer.Option(help="Frames per second to encode; de
 Keyframes = Annotated[bool | None, typer.Option("--keyframes", help="Fast pass: decode keyframes only.")]
 Decoder = Annotated[str | None, typer.Option(help="auto, pyav or decord.")]
 Retry = Annotated[bool, typer.Option("--retry", help="Try files in quarantine again although they did not change.")]
+RepairIt = Annotated[bool, typer.Option("--repair", help="Keep what is whole, take out what is not, say how to go on.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -205,17 +208,71 @@ def remove(
 
 
 @app.command()
-def verify(index: Index, as_json: AsJson = False) -> None:
-    """Read every byte of an index and compare it with its checksums; exit 1 names the first file that differs."""
+def verify(index: Index, repair: RepairIt = False, as_json: AsJson = False) -> None:
+    """Read every byte of an index and compare it with its checksums; exit 1 names the first file that differs.
+
+    With --repair what is damaged is mended from copies or computed again; videos whose own clips are damaged, and only
+    these, are taken out, and the command is named that puts them back. Damaged files are moved below damaged/ in the
+    index, never deleted. Where it cannot be told what the index held, it stays as it is: exit 1.
+    """
+    from momentret.search.index import DamagedIndexError, repair_index
+
+    done: Repair | None = None
+    try:
+        stats = _verified(index)
+    except DamagedIndexError:
+        if not repair:
+            raise
+        done = repair_index(index, progress_bar)
+        stats = _verified(index)
+    if as_json:
+        facts = {"index": str(index), "sound": True, "videos": stats.videos, "clips": stats.clips}
+        print_json(facts | (_repair_facts(done) if repair else {}))
+        return
+    nothing = "; nothing to repair" if repair and done is None else ""
+    typer.echo(f"{index}: {count_of(stats.videos, 'video')}, {count_of(stats.clips, 'clip')}, all sound{nothing}")
+    if done is not None and done.damaged:
+        _tell_repair(index, done)
+
+
+def _verified(folder: Path) -> IndexStats:
     from momentret.search.index import CorpusIndex
 
-    with CorpusIndex.open(index) as opened:
+    with CorpusIndex.open(folder) as opened:
         opened.verify(progress_bar)
-        stats = opened.stats()
-    if as_json:
-        print_json({"index": str(index), "sound": True, "videos": stats.videos, "clips": stats.clips})
-    else:
-        typer.echo(f"{index}: {count_of(stats.videos, 'video')}, {count_of(stats.clips, 'clip')}, all sound")
+        return opened.stats()
+
+
+def _repair_facts(done: Repair | None) -> dict[str, Any]:
+    if done is None or done.aside is None:
+        return {"damaged": [], "moved_to": None, "taken_out": [], "folders": []}
+    return {
+        "damaged": [str(path) for path in done.damaged],
+        "moved_to": str(done.aside),
+        "taken_out": [asdict(video) for video in done.lost],
+        "folders": _folders(done.lost),
+    }
+
+
+def _tell_repair(folder: Path, done: Repair) -> None:
+    for path in done.damaged:
+        typer.echo(f"damaged: {path}")
+    typer.echo(f"what was damaged is in {done.aside} now, and may be deleted")
+    for video in done.lost:
+        name = "a video whose id cannot be read" if video.video_id is None else video.video_id
+        typer.echo(one_line(f"taken out: {name} ({video.path or 'of a path that cannot be read'})"))
+    if not done.lost:
+        typer.echo("no video was lost")
+        return
+    command = shlex.join(["momentret", "index", "add", str(folder), *_folders(done.lost)])
+    others = " and the folders of the others" if any(video.path is None for video in done.lost) else ""
+    typer.echo(one_line(f"to put back: {command}{others}"))
+
+
+def _folders(lost: Sequence[LostVideo]) -> list[str]:
+    """Return the folders that the files of lost videos are in, without those below another one."""
+    folders = {Path(video.path).parent for video in lost if video.path is not None}
+    return sorted(str(folder) for folder in folders if folders.isdisjoint(folder.parents))
 
 
 @app.command()

@@ -6,6 +6,8 @@ from momentret.search.index.filters import Changes, Filter, SeenFile, changes
 from momentret.search.index.hits import best_hits, by_rank
 from momentret.search.index.memory import MemoryCorpus
 from momentret.search.index.query import Hit, SearchOptions, SearchResult
+from momentret.search.index.repair import Repair, repair_index
+from momentret.search.index.salvage import LostVideo
 from momentret.search.index.settings import CorpusStats, IndexSettings, Video
 from momentret.search.index.store import can_begin
 
@@ -19,7 +21,9 @@ __all__ = [
     "IndexLockedError",
     "IndexSettings",
     "IndexStats",
+    "LostVideo",
     "MemoryCorpus",
+    "Repair",
     "SearchOptions",
     "SearchResult",
     "SeenFile",
@@ -28,4 +32,5 @@ __all__ = [
     "by_rank",
     "can_begin",
     "changes",
+    "repair_index",
 ]

@@ -33,6 +33,7 @@ __all__ = [
     "level_of",
     "pack",
     "row_layout",
+    "summarise",
     "texts",
     "unpack",
 ]
@@ -101,21 +102,27 @@ def encode_video(video: Video, clips: np.ndarray, settings: IndexSettings) -> Co
     """
     clips = _checked(video, clips, settings)
     codes, peaks = encode(clips, settings.clip_dtype)
-    chapters = chapter_sizes(len(clips), settings.chapter_clips)
-    pools = _pool(decode(codes, peaks), chapters, settings.clips_per_pool)
     return (
         describe(video)
-        | pools
+        | summarise(codes, peaks, settings)
         | {
-            "chapter_count": np.array([len(chapters)], dtype="<i4"),
-            "pool_count": np.array([len(pools["pool_weight"])], dtype="<i4"),
             "clip_count": np.array([len(clips)], dtype="<i4"),
             "video_checksum": np.array([zlib.crc32(raw(codes))], dtype="<u4"),
-            "chapter_clips": chapters.astype("<i4"),
             "clip_peak": peaks,
             "clip_codes": codes,
         }
     )
+
+
+def summarise(codes: np.ndarray, peaks: np.ndarray, settings: IndexSettings) -> Columns:
+    """Return the columns of one video that follow from its clips ``(L, D)`` as they are stored: chapters and pools."""
+    chapters = chapter_sizes(len(codes), settings.chapter_clips)
+    pools = _pool(decode(codes, peaks), chapters, settings.clips_per_pool)
+    return pools | {
+        "chapter_count": np.array([len(chapters)], dtype="<i4"),
+        "pool_count": np.array([len(pools["pool_weight"])], dtype="<i4"),
+        "chapter_clips": chapters.astype("<i4"),
+    }
 
 
 def encoded_batches(

@@ -23,6 +23,7 @@ from momentret.search.index.errors import DamagedIndexError, IndexLockedError
 __all__ = [
     "Lock",
     "RowFile",
+    "checksum_of",
     "naming_path",
     "raw",
     "read_array",
@@ -32,6 +33,7 @@ __all__ = [
     "write_file",
 ]
 
+_CHUNK = 1 << 20
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
@@ -99,6 +101,19 @@ def reading(path: Path, *step: str) -> Iterator[None]:
             raise
         what = f"cannot be read ({error.strerror})" if error.errno == errno.EIO else "is missing"
         raise DamagedIndexError(path, what, *step) from error
+
+
+def checksum_of(path: Path) -> int:
+    """Return the CRC-32 of a file.
+
+    Raises:
+        DamagedIndexError: it is missing or cannot be read.
+    """
+    checksum = 0
+    with reading(path), open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
 
 
 def read_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], checksum: int) -> np.ndarray:

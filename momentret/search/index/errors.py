@@ -6,14 +6,18 @@ from pathlib import Path
 
 from momentret.errors import DataError
 
-__all__ = ["DamagedIndexError", "IndexLockedError"]
+__all__ = ["BEYOND_REPAIR", "REPAIR", "DamagedIndexError", "IndexLockedError"]
+
+REPAIR = "momentret index verify INDEX --repair keeps every video that is whole"
+BEYOND_REPAIR = "restore it from a backup or build the index again"
 
 
 class DamagedIndexError(DataError):
     """A file of the index is missing, truncated, changed, or of a newer format."""
 
-    def __init__(self, path: Path, what: str, step: str = "restore it from a backup or build the index again") -> None:
+    def __init__(self, path: Path, what: str, step: str = REPAIR) -> None:
         super().__init__(f"index file {str(path)!r} {what}; {step}")
+        self.path, self.what, self.step = path, what, step
 
 
 class IndexLockedError(DataError):

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from momentret.search.index.disk import naming_path, reading, sync_folder, write_all, write_file
-from momentret.search.index.errors import DamagedIndexError
+from momentret.search.index.errors import BEYOND_REPAIR, DamagedIndexError
 
-__all__ = ["EMPTY", "PUT", "REMOVE", "Change", "Log", "read_log"]
+__all__ = ["EMPTY", "PUT", "REMOVE", "Change", "Log", "read_log", "salvage_log"]
 
 PUT, REMOVE = b"PUT ", b"DEL "
 _NOTE = b"NOTE"
@@ -29,6 +30,7 @@ EMPTY = len(_MAGIC)
 """Bytes of a log without changes."""
 _HEAD = struct.Struct("<4sQI")  # kind, length and CRC-32 of the body; the CRC-32 of these three follows
 _HEAD_SIZE = _HEAD.size + 4
+_KINDS = re.compile(re.escape(PUT) + b"|" + re.escape(REMOVE))
 
 
 class Change(NamedTuple):
@@ -40,6 +42,8 @@ class Change(NamedTuple):
     """The ids of the videos."""
     path: str = ""
     """Where the file of a video that was put is."""
+    sound: bool = True
+    """Whether the body is what was written."""
 
 
 def _record(kind: bytes, body: bytes) -> bytes:
@@ -95,6 +99,73 @@ def _record_at(path: Path, data: bytes, position: int) -> tuple[bytes, bytes] | 
     if zlib.crc32(body) != checksum or kind not in (PUT, REMOVE, _NOTE):
         raise DamagedIndexError(path, f"is damaged at byte {position + _HEAD_SIZE}")
     return kind, body
+
+
+def salvage_log(path: Path, noted: bool, describe: Callable[[bytes, bytes], Change]) -> Iterator[Change]:
+    """Yield every change of a log that may be damaged; one that is damaged itself is told by its note.
+
+    Args:
+        path: of the log.
+        noted: every change has a note, as from format 2 on.
+        describe: says what a kind and a sound body are.
+
+    Raises:
+        DamagedIndexError: nothing says which videos a change was of.
+    """
+    with reading(path, BEYOND_REPAIR):
+        data = path.read_bytes()
+    if len(data) < EMPTY:
+        raise DamagedIndexError(path, f"has {len(data)} bytes, fewer than it began with", BEYOND_REPAIR)
+    position = EMPTY
+    while (found := _change_at(path, data, position, noted, describe)) is not None:
+        change, position = found
+        yield change
+
+
+def _change_at(
+    path: Path, data: bytes, position: int, noted: bool, describe: Callable[[bytes, bytes], Change]
+) -> tuple[Change, int] | None:
+    """Return the change that begins at `position`, with its note, and where it ends; None where the log ends."""
+    try:
+        record = _record_at(path, data, position)
+    except DamagedIndexError as damage:
+        found = _after_damaged_note(path, data, position, describe) if noted else None
+        if found is None:
+            what = f"{damage.what}, and nothing else says which videos were changed there"
+            raise DamagedIndexError(path, what, BEYOND_REPAIR) from damage
+        return found
+    if record is None:
+        return None
+    kind, body = record
+    position += _HEAD_SIZE + len(body)
+    return _noted_change(data, position, body) if kind == _NOTE else (describe(kind, body), position)
+
+
+def _noted_change(data: bytes, position: int, note: bytes) -> tuple[Change, int] | None:
+    """Return the change that a note is of, of whose own head nothing is needed."""
+    kind, length, checksum, names, path = json.loads(note)
+    end = position + _HEAD_SIZE + length
+    if end > len(data) or _is_blank(data, position):
+        return None  # it never arrived
+    body = data[end - length : end]
+    return Change(kind.encode(), body, names, path, zlib.crc32(body) == checksum), end
+
+
+def _after_damaged_note(
+    path: Path, data: bytes, position: int, describe: Callable[[bytes, bytes], Change]
+) -> tuple[Change, int] | None:
+    """Return the next sound change, if what lies before it is as long as its note and so can be nothing else."""
+    for match in _KINDS.finditer(data, position):
+        begin = match.start()
+        try:
+            record = _record_at(path, data, begin)
+        except DamagedIndexError:
+            continue
+        if record is not None:
+            change = describe(*record)
+            if position + len(_note(change)) == begin:
+                return change, begin + _HEAD_SIZE + len(record[1])
+    return None
 
 
 class Log:
