@@ -97,7 +97,7 @@ def die_in_call(number: int) -> None:
 
         setattr(os, name, call)
 
-    for name in ("write", "fsync", "replace", "unlink", "mkdir", "ftruncate"):
+    for name in ("write", "fsync", "replace", "unlink", "mkdir", "ftruncate", "link"):
         cut(name)
 
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Damage an index in many ways, and count what its users are told (`--damages 10000 --full-disks 200 --read-only 50`).
+"""Damage an index in many ways, and count what its users are told.
 
-Damages: one byte of one file is changed, or a file is cut, at random. Opening, searching, reading and verifying must
-then answer as before or say which file is damaged; a cut log may end at an earlier state, as after a crash. Full disks
-and read-only media are real ones: a small file system in memory, which root may mount (Linux).
-Prints one line of JSON; exit 1 if anything was answered wrongly, lost, or crashed.
+`--damages 10000 --repairs 2000 --full-disks 200 --read-only 50`. Damages: one byte of one file is changed, or a file is
+cut, at random. Opening, searching, reading and verifying must then answer as before or say which file is damaged; a cut
+log may end at an earlier state, as after a crash. Repairs: of an index with one byte changed in one file; half of them
+are killed inside a random system call and done again. What they do not name as lost must be found as before, and
+everything once that is added again. Full disks and read-only media are real ones: a small file system in memory, which
+root may mount (Linux). Prints one line of JSON; exit 1 if anything was answered wrongly, lost, or crashed.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,14 +24,26 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crash_campaign import DIM, SETTINGS, State, carry_out, contents, next_operation, outcomes
+from crash_campaign import (
+    DIM,
+    SETTINGS,
+    State,
+    carry_out,
+    clips_of,
+    contents,
+    die_in_call,
+    next_operation,
+    outcomes,
+    video_of,
+)
 
 from momentret.errors import MomentretError
-from momentret.search.index import CorpusIndex
+from momentret.search.index import CorpusIndex, Hit, SearchOptions, repair_index
 
 QUERIES = np.random.default_rng(5).normal(size=(2, 3, DIM))
 Answer = tuple[str, ...]
@@ -61,8 +77,17 @@ def make_sample(folder: Path, seed: int) -> list[Answer]:
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
     """Return the bytes with one changed, or with their end cut off."""
+    return data[: rng.randrange(len(data))] if rng.random() < 0.5 else flipped(data, rng)
+
+
+def flipped(data: bytes, rng: random.Random) -> bytes:
+    """Return the bytes with one changed."""
     i = rng.randrange(len(data))
-    return data[:i] if rng.random() < 0.5 else data[:i] + bytes([data[i] ^ rng.randint(1, 255)]) + data[i + 1 :]
+    return data[:i] + bytes([data[i] ^ rng.randint(1, 255)]) + data[i + 1 :]
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size and p.name != "lock")
 
 
 def what_happens(folder: Path, path: Path, answers: list[Answer]) -> str:
@@ -86,7 +111,7 @@ def damage(count: int, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "index"
         answers = make_sample(folder, seed)
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size and p.name != "lock")
+        files = files_of(folder)
         for number in range(count):
             path = files[number % len(files)]
             sound = path.read_bytes()
@@ -97,6 +122,68 @@ def damage(count: int, seed: int) -> dict[str, Any]:
             path.write_bytes(sound)
         results["wrong_after_repair"] += what_happens(folder, path, answers) != "harmless"
     return {"damages": count, "files": len(files), **results, "slowest_s": round(slowest, 3)}
+
+
+def hits_of(index: CorpusIndex) -> list[list[Hit]]:
+    """Return the best moments of every video, for each query."""
+    results = index.search_batch([(query, None) for query in QUERIES], SearchOptions(top=1_000, per_video=3))
+    return [list(result.hits) for result in results]
+
+
+def repair_killed(folder: Path, call: int) -> bool:
+    """Repair in a process that dies in a system call, if it makes so many; returns whether it did."""
+    child = os.fork()
+    if child == 0:
+        try:
+            die_in_call(call)
+            repair_index(folder)
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] != 0
+
+
+def what_a_repair_does(folder: Path, state: State, hits: list[list[Hit]], answers: Answer) -> tuple[str, int]:
+    """Repair an index, add again what is lost, and name what came of it; with how much was lost."""
+    try:
+        repair_index(folder)
+        lists = [path.read_text().splitlines() for path in folder.glob("damaged/*/taken_out.jsonl")]
+        lost = {row["video_id"]: row["path"] for row in map(json.loads, chain(*lists))}
+        with CorpusIndex.open(folder, "rw") as index:
+            index.verify()
+            if any(state.get(name, ("",))[-1] != path for name, path in lost.items()):
+                return "names_what_was_not_there", len(lost)
+            kept = [[hit for hit in result if hit.video.video_id not in lost] for result in hits]
+            if hits_of(index) != kept or state_of(index) != {n: v for n, v in state.items() if n not in lost}:
+                return "wrong_answer", len(lost)
+            index.add_many((video_of(name, *state[name]), clips_of(state[name][0])) for name in lost)
+            return "repaired" if answers_of(index) == answers else "wrong_answer_at_last", len(lost)
+    except MomentretError:
+        return "refused", 0
+
+
+def repair(count: int, seed: int) -> dict[str, Any]:
+    """Damage and repair a copy of an index again and again."""
+    rng, results = random.Random(seed), Counter[str]()
+    with tempfile.TemporaryDirectory() as temporary:
+        sound, folder = Path(temporary) / "sound", Path(temporary) / "index"
+        answers = make_sample(sound, seed)[0]
+        with CorpusIndex.open(sound) as index:
+            state, hits = state_of(index), hits_of(index)
+        files = files_of(sound)
+        for number in range(count):
+            shutil.copytree(sound, folder)
+            path = folder / files[number % len(files)].relative_to(sound)
+            path.write_bytes(flipped(path.read_bytes(), rng))
+            if rng.random() < 0.5:
+                results["killed"] += repair_killed(folder, rng.randint(1, 120))
+            what, lost = what_a_repair_does(folder, state, hits, answers)
+            results[what] += 1
+            own = path.name == "clip_codes.bin" or path.suffix == ".wal"
+            results["of_clips_or_log"] += own
+            results["lost_videos"] += lost
+            results["lost_needlessly"] += max(lost - own, 0)
+            shutil.rmtree(folder)
+    return {"repairs": count, "files": len(files), "videos": len(state), **results}
 
 
 @contextmanager
@@ -145,12 +232,14 @@ def read_only(seed: int) -> str:
         with CorpusIndex.open(disk / "index") as index:
             found = answers_of(index)
             index.verify()
-        try:
-            CorpusIndex.open(disk / "index", "rw").close()
-        except OSError as error:
-            sound = error.errno == errno.EROFS and found == answers[0]
-            return "sound" if sound else f"wrong {error}"
-        return "writable"
+        for write in (lambda: CorpusIndex.open(disk / "index", "rw").close(), lambda: repair_index(disk / "index")):
+            try:
+                write()
+                return "writable"
+            except OSError as error:
+                if error.errno != errno.EROFS or found != answers[0]:
+                    return f"wrong {error}"
+        return "sound"
 
 
 def repeated(trial: Any, count: int, seed: int) -> dict[str, int]:
@@ -167,17 +256,20 @@ def repeated(trial: Any, count: int, seed: int) -> dict[str, int]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--damages", type=int, default=10_000)
+    parser.add_argument("--repairs", type=int, default=2_000, help="POSIX only")
     parser.add_argument("--full-disks", type=int, default=0, help="needs root")
     parser.add_argument("--read-only", type=int, default=0, help="needs root")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     counts = {
         "damages": damage(arguments.damages, arguments.seed) if arguments.damages else {},
+        "repairs": repair(arguments.repairs, arguments.seed) if arguments.repairs else {},
         "full_disks": repeated(fill_disk, arguments.full_disks, arguments.seed),
         "read_only": repeated(read_only, arguments.read_only, arguments.seed),
     }
     print(json.dumps(counts))
     fine = {"damages", "files", "told", "harmless", "log_ends_earlier", "slowest_s", "sound"}
+    fine |= {"repairs", "videos", "killed", "repaired", "lost_videos", "of_clips_or_log"}
     return int(any(value and name not in fine for part in counts.values() for name, value in part.items()))
 
 

@@ -231,7 +231,7 @@ def test_what_cannot_be_sealed_stays_safe_in_the_log(
 
 
 def test_a_campaign_of_damages_finds_no_wrong_answer() -> None:
-    done = run_script("damage_campaign.py", "--damages", "100", "--seed", "3")
+    done = run_script("damage_campaign.py", "--damages", "100", "--repairs", "0", "--seed", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     count = json.loads(done.stdout)["damages"]
     assert count["damages"] == 100

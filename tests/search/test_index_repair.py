@@ -30,6 +30,7 @@ from momentret.search.index import (
     store,
 )
 from tests.search.corpus import DIM, build, contents, log_records, to_format_1, unit, video_of
+from tests.search.test_index_damage import run_script
 
 QUERY = unit(np.random.default_rng(1).normal(size=(3, DIM)))
 MOVED = replace(video_of(0)[0], path="/elsewhere/v0.mp4")
@@ -332,3 +333,12 @@ def test_a_damaged_log_of_format_1_is_refused(folder: Path) -> None:
     flip(next(folder.glob("log-*.wal")), 500)
     with pytest.raises(DamagedIndexError, match="nothing else says which videos were changed"):
         repair_index(folder)
+
+
+def test_a_campaign_of_repairs_and_kills_finds_no_wrong_answer() -> None:
+    done = run_script("damage_campaign.py", "--damages", "0", "--repairs", "60", "--seed", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    count = json.loads(done.stdout)["repairs"]
+    assert count["repaired"] == 60
+    assert count["killed"] > 15
+    assert 0 < count["lost_videos"] <= count["of_clips_or_log"]
