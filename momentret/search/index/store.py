@@ -167,7 +167,7 @@ class Store:
 
     def put(self, videos: Sequence[Columns]) -> None:
         """Add videos, each in place of one with the same id; durable on return. All of them or, on an error, none."""
-        self._writer().append([described(PUT, pack(columns), self.manifest.settings) for columns in videos])
+        self._writer().append([_put(pack(columns), columns) for columns in videos])
         for columns in videos:
             self._apply_put(columns)
         clips = sum(len(columns["clip_peak"]) for columns in self.pending if columns is not None)
@@ -196,7 +196,7 @@ class Store:
                     f"video {name!r} is not in index {str(self.folder)!r}; list the ids with stats or videos"
                 )
         names = list(dict.fromkeys(names))
-        log.append([described(REMOVE, json.dumps(names).encode(), self.manifest.settings)])
+        log.append([Change(REMOVE, json.dumps(names).encode(), names)])
         self._apply_remove(names)
 
     def seal(self) -> None:
@@ -297,11 +297,12 @@ class Store:
 
 
 def described(kind: bytes, body: bytes, settings: IndexSettings) -> Change:
-    """Return a change of the log with what it is about."""
-    if kind == REMOVE:
-        return Change(kind, body, json.loads(body))
-    columns = unpack(body, settings)
-    return Change(kind, body, texts(columns, "id"), texts(columns, "path")[0])
+    """Return a change that the log holds with what it is about."""
+    return Change(kind, body, json.loads(body)) if kind == REMOVE else _put(body, unpack(body, settings))
+
+
+def _put(body: bytes, columns: Columns) -> Change:
+    return Change(PUT, body, texts(columns, "id"), texts(columns, "path")[0])
 
 
 def can_begin(folder: Path) -> bool:
