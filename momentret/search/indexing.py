@@ -29,7 +29,7 @@ from momentret.extract import ExtractConfig, Outcome, extract, find_videos, path
 from momentret.extract import Video as ToExtract
 from momentret.extract.pipeline import Watch
 from momentret.progress import Progress, silent
-from momentret.search.index import Changes, CorpusIndex, SeenFile, Video, can_begin, changes
+from momentret.search.index import Changes, CorpusIndex, SeenFile, Video, can_begin, changes, is_index
 from momentret.search.quarantine import Quarantine, Quarantined
 from momentret.search.recipe import Recipe
 from momentret.video import Limits
@@ -78,7 +78,7 @@ def holds_index(folder: Path) -> bool:
     Raises:
         DataError: it holds something else.
     """
-    if (folder / "manifest.json").exists():
+    if is_index(folder):
         return True
     if not can_begin(folder):
         raise DataError(f"{str(folder)!r} is there but is no index; name a new folder, or one that is empty")

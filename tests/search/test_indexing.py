@@ -15,7 +15,7 @@ import pytest
 from momentret.encoders import FakeEncoder
 from momentret.errors import DataError, MismatchError
 from momentret.extract import ExtractConfig
-from momentret.search.index import CorpusIndex, IndexSettings
+from momentret.search.index import CorpusIndex, DamagedIndexError, IndexSettings
 from momentret.search.indexing import Summary, content_hash, open_index, plan_update, remove_videos
 
 from ..extract.films import film, films
@@ -163,6 +163,13 @@ def test_an_index_whose_making_was_cut_short_is_made(tmp_path: Path) -> None:
     (tmp_path / "index" / "segments").mkdir(parents=True)
     (tmp_path / "index" / "log-00000000.wal").write_bytes(b"mom")
     assert bring(tmp_path / "index", folder).added == ("film 0",)
+
+
+def test_an_index_that_lost_its_manifest_is_said_to_be_damaged(tmp_path: Path) -> None:
+    bring(tmp_path / "index", films(tmp_path / "in", 1))
+    (tmp_path / "index" / "manifest.json").unlink()
+    with pytest.raises(DamagedIndexError, match="--repair"):
+        open_index(tmp_path / "index", FakeEncoder(), CONFIG)
 
 
 def test_another_encoder_or_setting_is_refused_by_name(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from momentret.search.index.corpus import CorpusIndex, IndexStats
 from momentret.search.index.errors import DamagedIndexError, IndexLockedError
 from momentret.search.index.filters import Changes, Filter, SeenFile, changes
 from momentret.search.index.hits import best_hits, by_rank
+from momentret.search.index.manifest import is_index
 from momentret.search.index.memory import MemoryCorpus
 from momentret.search.index.query import Hit, SearchOptions, SearchResult
 from momentret.search.index.repair import Repair, repair_index
@@ -32,5 +33,6 @@ __all__ = [
     "by_rank",
     "can_begin",
     "changes",
+    "is_index",
     "repair_index",
 ]

@@ -27,6 +27,7 @@ __all__ = [
     "SegmentEntry",
     "check_manifests",
     "copy_manifest",
+    "is_index",
     "read_manifest",
     "write_manifest",
 ]
@@ -113,6 +114,11 @@ def copy_manifest(folder: Path) -> None:
         logger.warning("%s could not be written: %s", path, error.strerror)
 
 
+def is_index(folder: Path) -> bool:
+    """Tell whether a folder is an index, be it a damaged one: it holds a manifest, or the copy of one."""
+    return any((folder / name).exists() for name in (MANIFEST, MANIFEST_COPY))
+
+
 def check_manifests(folder: Path) -> None:
     """Read the manifest and its copy, which an index of format 1 has not.
 
@@ -130,7 +136,7 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
         DamagedIndexError: it is missing, damaged, or of a newer format.
     """
     path = folder / name
-    begun = path.exists() or (folder / MANIFEST_COPY).exists() or name == MANIFEST_COPY
+    begun = is_index(folder) or name == MANIFEST_COPY
     try:
         with reading(path, *([] if begun else [_NO_INDEX])):
             content = json.loads(path.read_bytes())
