@@ -205,6 +205,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path, capsys: pytest.Capt
         (["search", "index", "red", "--refine", "none.safetensors"], 1, "No such file"),
         (["search", "index", "red", "--hubness", "none"], 1, "holds no hubness state"),
         (["find", "red", "none.mp4", "--encoder", "fake"], 1, "none.mp4"),
+        (["find", "in/a.mp4", "red", "--encoder", "fake"], 2, "the query comes first"),
         (["find", "red", "in/a.mp4", "--encoder", "fake", "--fps", "0.3"], 1, "frames a clip"),
     ],
 )

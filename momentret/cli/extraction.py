@@ -35,7 +35,9 @@ __all__ = [
 CORES = os.cpu_count() or 1
 
 Workers = Annotated[int, typer.Option(min=1, help="Videos decoded at the same time.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the encoder; default: the cores left over.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="Threads of the encoder; default: the cores left over.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Precision = Annotated[str, typer.Option(help="fp32, or bf16 (four times as fast on CPUs with AMX).")]
 TimeLimit = Annotated[float, typer.Option(help="Seconds to wait for the next frame of a video.")]

@@ -101,7 +101,7 @@ MATRIX = typer.Option(True, "--matrix/--no-matrix", help="Write the corrected ma
 RESULTS = typer.Option(..., "--output", "-o", help="Folder for matrix, report, pictures and hubs.csv.")
 FAIL_IF_WORSE = typer.Option(False, "--fail-if-worse", help="Exit with 3 if R@1 falls (needs --truth).")
 DEVICE = typer.Option("cpu", "--device", help="auto, cpu or cuda.")
-THREADS = typer.Option(None, "--threads", min=1, help="Threads of the CPU [OMP_NUM_THREADS, or all cores].")
+THREADS = typer.Option(None, "--threads", min=1, max=1024, help="Threads of the CPU [OMP_NUM_THREADS, or all cores].")
 ALLOW_OVERLAP = typer.Option(False, "--allow-overlap", help="Allow banks that hold ids or rows of the test set.")
 OUTPUT = typer.Option(None, "--output", "-o", help="Folder for the results.")
 OVERWRITE = typer.Option(False, "--overwrite", help="Replace the output folder.")

@@ -131,6 +131,7 @@ def find(
     as_json: AsJson = False,
 ) -> None:
     """Find moments in videos without making an index: everything is decoded, scored as in an index, and forgotten."""
+    _require_order(words, videos)
     from momentret.encoders import load_encoder
     from momentret.extract import ExtractConfig, find_videos
     from momentret.files import cache_folder
@@ -168,6 +169,11 @@ def _require_one_kind(words: list[str] | None, image: Path | None, clip: str | N
         )
     if given > 1:
         raise typer.BadParameter("ask in one way: in words, with --image or with --clip; --plus and --minus move it")
+
+
+def _require_order(words: str, videos: list[Path]) -> None:
+    if Path(words).exists() and not any(video.exists() for video in videos):
+        raise typer.BadParameter(f"the query comes first and then the videos: find {str(videos[0])!r} {words!r}")
 
 
 @contextmanager
