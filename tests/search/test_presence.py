@@ -70,6 +70,13 @@ def test_nothing_is_known_of_a_query_that_chance_fits_perfectly() -> None:
     assert np.isnan(calibration.confidence(2 * one, 3 * one)).all()
 
 
+@pytest.mark.parametrize("score", [2.0, 2.0000002])
+def test_nothing_is_known_where_chance_always_finds_a_perfect_match(score: float) -> None:
+    calibration = Calibration.fit(np.full(60, score), np.zeros((60, 4)))
+    assert calibration is not None
+    assert np.isnan(calibration.confidence(np.array([score]), np.zeros(4))).all()
+
+
 def test_a_trait_that_is_not_known_counts_as_average() -> None:
     calibration = Calibration.fit(*chance(100))
     assert calibration is not None

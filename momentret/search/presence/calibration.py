@@ -97,8 +97,8 @@ class Calibration:
         A higher score never has a lower one. NaN where chance comes near a perfect match: in videos that are alike
         or show everything twice, clips of the corpus are no background for one another.
         """
-        reach = (PERFECT - self.place) / self.width
-        if min(reach, float(self.excess(np.array([PERFECT]), traits)[0])) < _APART:
+        reach = (PERFECT - self.place) / self.width if self.place < PERFECT else 0.0  # the width may be 0 then
+        if reach < _APART or self.excess(np.array([PERFECT]), traits)[0] < _APART:
             return np.full(len(scores), np.nan)
         lowest = -np.log(1 - _WEAKNESS / reach)  # below it the odds would fall with the score: they are held level
         z = np.maximum(self.excess(scores, traits), lowest)
