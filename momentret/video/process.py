@@ -126,8 +126,9 @@ class IsolatedProcess:
         process.kill()
 
     def _epitaph(self) -> str:
-        """Say why the process is no more."""
+        """Say why the process is no more; one that only said what is no message is ended."""
         assert self._process is not None
+        self._process.kill()
         status = self._process.wait()
         if self._late:
             return f"no frame for {self.limits.seconds:g} s, or far slower than it plays; raise the time limit"

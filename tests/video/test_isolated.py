@@ -89,6 +89,17 @@ def test_what_a_library_prints_is_no_message(good: Path, tmp_path: Path) -> None
         assert len(list(decoder.frames(named(good, tmp_path, "babble"), Sampling(clip_length=0.5)))) == 5
 
 
+class Babbling(IsolatedDecoder):
+    """Runs a process that says what is no message, and stays."""
+
+    _command = (sys.executable, "-c", "import time; print('not a message', flush=True); time.sleep(5)")
+
+
+def test_a_process_that_says_no_message_is_ended(good: Path) -> None:
+    with Babbling() as decoder, pytest.raises(DataError, match=r"good.mp4': the decoding process died \(SIGKILL\)"):
+        list(decoder.frames(good, Sampling()))
+
+
 def test_errors_keep_their_kind(good: Path, tmp_path: Path) -> None:
     with IsolatedDecoder() as decoder:
         with pytest.raises(DataError, match="cannot be opened"):
