@@ -79,6 +79,9 @@ class Ledger:
 
     def __init__(self, folder: Path, plan: dict[str, Any], manifest: SourceManifest, earlier: Earlier | None) -> None:
         self.folder, self.plan, self.manifest, self.earlier = folder, plan, manifest, earlier
+        self._looked_at: dict[
+            str, list[int] | None
+        ] = {}  # before a file is read: what changes meanwhile is to do again
 
     @classmethod
     def open(cls, folder: Path, config: ExtractConfig, fingerprint: Fingerprint, store: Path | None = None) -> Ledger:
@@ -113,7 +116,8 @@ class Ledger:
         """Return the outcome of a video and the facts of its file as plain JSON values; see `outcome`."""
         path = self._path(video.video_id, ".json")
         record = _read_json(path) if path.exists() else self.earlier and self.earlier.records.get(video.video_id)
-        return record if record and record.get("file") == _file_facts(video.path) else None
+        facts = self._looked_at[video.video_id] = _file_facts(video.path)
+        return record if record and record.get("file") == facts else None
 
     def outcome(self, video: Video) -> Outcome | None:
         """Return what became of a video, None if it is still to do or its file has changed since."""
@@ -130,12 +134,12 @@ class Ledger:
         return self.earlier is not None and not self.folder.exists()
 
     def finish(self, video: Video, outcome: Outcome, rows: np.ndarray | None = None) -> Outcome:
-        """Keep the outcome of a video, and its rows; see `Keeper`."""
+        """Keep the outcome of a video that was still to do, and its rows; see `Keeper`."""
         self._begin()
         if rows is not None:
             with atomic_write(self._path(video.video_id, ".npy"), "wb") as file:
                 np.save(file, rows, allow_pickle=False)
-        write_json(self._path(video.video_id, ".json"), {**asdict(outcome), "file": _file_facts(video.path)})
+        write_json(self._path(video.video_id, ".json"), {**asdict(outcome), "file": self._looked_at[video.video_id]})
         return outcome
 
     def rows(self, video_id: str) -> np.ndarray:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,20 @@ def test_a_second_run_does_only_what_is_left_or_changed(tmp_path: Path) -> None:
     assert first.video_id not in again
     assert "film 3" in again
     assert store(output).read_video("film 3")[0].shape == (1, 32)
+
+
+def test_a_file_that_changes_while_it_is_extracted_is_still_to_do(tmp_path: Path) -> None:
+    path = film(tmp_path / "in" / "a.mp4", [("red", 1.0)])
+
+    class Late(FakeEncoder):
+        def encode_frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+            os.utime(path, (0, 0))  # somebody is writing to it
+            return super().encode_frames(frames)
+
+    encoder, videos = Late(), find_videos([path])
+    ledger = Ledger.open(tmp_path / "partial", CONFIG, encoder.fingerprint)
+    assert len(list(extract(videos, encoder, CONFIG, ledger))) == 1
+    assert ledger.outcomes(videos) == []
 
 
 def test_leaving_the_loop_ends_threads_and_processes_at_once(tmp_path: Path) -> None:
