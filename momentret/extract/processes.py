@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -69,8 +68,10 @@ def run_in_processes(job: Job, count: int, advance: Advance = lambda finished: N
         MomentretError: from a shard: what doing it again would not help.
         DataError: processes die and nothing gets finished.
     """
-    running, finished = [_Worker(job, shard) for shard in shards(count)], 0
+    running: list[_Worker] = []
+    finished = 0
     try:
+        running.extend(_Worker(job, shard) for shard in shards(count))
         while running:
             wait([worker.process.sentinel for worker in running], timeout=_TICK)
             before, finished = finished, job.finished()
@@ -84,7 +85,8 @@ def run_in_processes(job: Job, count: int, advance: Advance = lambda finished: N
                 else:
                     _restart(worker)
     finally:
-        _stop(running)
+        for worker in running:
+            worker.stop()
 
 
 def _restart(worker: _Worker) -> None:
@@ -97,11 +99,6 @@ def _restart(worker: _Worker) -> None:
         )
     logger.warning("the process of shard %s died with status %s; started again", worker.shard, code)
     worker.start()
-
-
-def _stop(workers: Sequence[_Worker]) -> None:
-    for worker in workers:
-        worker.stop()
 
 
 def _work(job: Job, shard: str, answer: Connection) -> None:

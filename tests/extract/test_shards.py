@@ -17,6 +17,7 @@ import pytest
 from momentret.errors import ConfigError, DataError
 from momentret.extract import ExtractConfig, Job, pack, run_in_processes
 from momentret.extract.cluster import run_on_ray
+from momentret.extract.processes import _Worker
 from momentret.video import Limits
 
 from ..helpers import wait_for
@@ -105,6 +106,24 @@ def test_workers_end_with_the_one_who_started_them(tmp_path: Path, how: signal.S
     parent.send_signal(how)
     parent.wait(timeout=60)
     wait_for(lambda: not any(_runs(int(path.stem)) for path in tmp_path.glob("*.pid")))
+
+
+def test_processes_that_run_end_when_another_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[_Worker] = []
+    start = _Worker.start
+
+    def once(worker: _Worker) -> None:
+        if started:
+            raise OSError("no more processes")
+        started.append(worker)
+        start(worker)
+
+    monkeypatch.setattr(_Worker, "start", once)
+    with pytest.raises(OSError, match="no more processes"):
+        run_in_processes(Endless(**vars(job_of(tmp_path))), 2)
+    alive = started[0].process.is_alive()
+    started[0].process.kill()
+    assert not alive
 
 
 def _runs(process: int) -> bool:
