@@ -44,7 +44,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def blamed_on(path: Path) -> Iterator[None]:
-    """Let an `OSError` name `path`, which the user gave, in place of a file of ours in it or beside it."""
+    """Let an `OSError` name `path` in place of a file of ours in it or beside it, or of none, as that of `os.write`."""
     try:
         yield
     except OSError as error:

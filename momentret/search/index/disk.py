@@ -24,7 +24,6 @@ __all__ = [
     "Lock",
     "RowFile",
     "checksum_of",
-    "naming_path",
     "raw",
     "read_array",
     "reading",
@@ -35,11 +34,6 @@ __all__ = [
 
 _CHUNK = 1 << 20
 _BINARY = getattr(os, "O_BINARY", 0)
-
-
-def naming_path(error: OSError, path: Path) -> OSError:
-    """Return the same error (disk full, read-only) with the path in it, which `os.write` does not say."""
-    return OSError(error.errno, error.strerror, str(path))
 
 
 def raw(array: np.ndarray) -> memoryview:
@@ -61,7 +55,7 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
         OSError: with the path; what was written so far stays for the caller to remove.
     """
     checksum = 0
-    try:
+    with blamed_on(path):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
         try:
             for chunk in chunks:
@@ -70,8 +64,6 @@ def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
             os.fsync(handle)
         finally:
             os.close(handle)
-    except OSError as error:
-        raise naming_path(error, path) from error
     return checksum
 
 

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from momentret.search.index.disk import naming_path, reading, sync_folder, write_all, write_file
+from momentret.files import blamed_on
+from momentret.search.index.disk import reading, sync_folder, write_all, write_file
 from momentret.search.index.errors import BEYOND_REPAIR, DamagedIndexError
 
 __all__ = ["EMPTY", "PUT", "REMOVE", "Change", "Log", "read_log", "salvage_log"]
@@ -194,12 +195,13 @@ class Log:
         """
         data = b"".join(_note(change) + _record(change.kind, change.body) for change in changes)
         try:
-            write_all(self._handle, data)
-            os.fsync(self._handle)
-        except OSError as error:
+            with blamed_on(self.path):
+                write_all(self._handle, data)
+                os.fsync(self._handle)
+        except OSError:
             os.ftruncate(self._handle, self.size)
             os.lseek(self._handle, self.size, os.SEEK_SET)
-            raise naming_path(error, self.path) from error
+            raise
         self.size += len(data)
 
     def close(self) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from momentret.errors import MomentretError
-from momentret.files import atomic_write
-from momentret.search.index.disk import naming_path, reading, sync_folder
+from momentret.files import atomic_write, blamed_on
+from momentret.search.index.disk import reading, sync_folder
 from momentret.search.index.errors import DamagedIndexError
 from momentret.search.index.settings import IndexSettings
 
@@ -91,13 +91,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Put `manifest` in force, atomically and durably."""
     body = json.dumps(asdict(manifest), sort_keys=True)
     path = folder / MANIFEST
-    try:
+    with blamed_on(path):
         with atomic_write(path) as file:
             content = {"format": manifest.format, "crc32": zlib.crc32(body.encode()), "index": json.loads(body)}
             json.dump(content, file, indent=1)
         sync_folder(folder)
-    except OSError as error:
-        raise naming_path(error, path) from error
     copy_manifest(folder)
 
 
