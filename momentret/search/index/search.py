@@ -157,19 +157,24 @@ def score_matrix(segments: Sequence[Segment], queries: Sequence[np.ndarray], opt
 def _best_of_all(
     segments: Sequence[Segment], masks: Sequence[np.ndarray], query: np.ndarray, options: SearchOptions
 ) -> list[Placed]:
-    """Return the best videos by scoring every window of every one; a few more than asked, for ties."""
+    """Return the best videos by scoring every window of every one."""
     scored = [
         (score, number, row)
         for number, (segment, mask) in enumerate(zip(segments, masks, strict=True))
         for row, score in video_scores(segment, query, np.flatnonzero(mask), window_lengths(options))
     ]
-    scored.sort(reverse=True)
-    limit = scored[min(options.top, len(scored)) - 1][0] - _ROUNDING if scored else 0.0
-    return [_placed(segments, number, row) for score, number, row in scored if score >= limit]
+    return _best_videos(segments, scored, options.top)
 
 
-def _placed(segments: Sequence[Segment], number: int, row: int) -> Placed:
-    return number, Run(row, 0, int(segments[number].columns["clip_count"][row]))
+def _best_videos(segments: Sequence[Segment], scored: Sequence[tuple[float, int, int]], top: int) -> list[Placed]:
+    """Return the best whole videos of ``(score, segment, row)``; a few more than asked, for ties."""
+    ordered = sorted(scored, reverse=True)
+    limit = ordered[min(top, len(ordered)) - 1][0] - _ROUNDING if ordered else 0.0
+    return [
+        (number, Run(row, 0, int(segments[number].columns["clip_count"][row])))
+        for score, number, row in ordered
+        if score >= limit
+    ]
 
 
 def _certified(
@@ -191,9 +196,7 @@ def _certified(
             rows = np.array(sorted(row for _, place, row in step if place == number))
             scores = video_scores(segments[number], query, rows, window_lengths(options))
             scored += [(score, number, row) for row, score in scores]
-    scored.sort(reverse=True)
-    limit = scored[min(options.top, len(scored)) - 1][0] - _ROUNDING if scored else 0.0
-    runs = [_placed(segments, number, row) for score, number, row in scored if score >= limit]
+    runs = _best_videos(segments, scored, options.top)
     return SearchResult(best_hits(segments, query, runs, options), total, len(scored), certified)
 
 
