@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,6 @@ from momentret.progress import Progress, silent
 from momentret.search.index.basis import single_video
 from momentret.search.index.codes import decode
 from momentret.search.index.columns import Columns, describe, encoded_batches
-from momentret.search.index.filters import Changes, SeenFile, changes
 from momentret.search.index.manifest import Manifest, check_manifests
 from momentret.search.index.query import SearchOptions, SearchResult, unit_tokens
 from momentret.search.index.search import score_matrix, search_segments
@@ -273,10 +272,6 @@ class CorpusIndex:
         self.video(video_id)
         columns = self._columns(video_id)
         return decode(columns["clip_codes"], columns["clip_peak"])
-
-    def changes(self, seen: Iterable[SeenFile], content_hash: Callable[[str], str]) -> Changes:
-        """Compare the files of a folder with the index: which are new, changed, moved, unchanged or missing."""
-        return changes(seen, self.videos(), content_hash)
 
     def verify(self, progress: Progress = silent) -> None:
         """Read every file and compare it with its checksum.
