@@ -41,8 +41,8 @@ def decord_faults(info: VideoInfo) -> list[str]:
     return faults
 
 
-def choose_decoder(info: VideoInfo, wanted: str = "auto") -> str:
-    """Return the name of the decoder for a file.
+def choose_decoder(wanted: str = "auto") -> str:
+    """Return the name of the decoder that `wanted` stands for.
 
     ``auto`` never risks a wrong frame. It is PyAV for every file: where decord is exact it is not faster either, once
     PyAV skips along the keyframe index as it does here (`scripts/bench_extract.py --decoders`).
@@ -73,6 +73,6 @@ def sample_frames(
     """
     report = DecodeReport() if report is None else report
     info = probe(path)
-    report.decoder = choose_decoder(info, decoder)
+    report.decoder = choose_decoder(decoder)
     report.doubts = decord_faults(info) if report.decoder == "decord" else []
     yield from DECODERS[report.decoder](info, sampling, report)
