@@ -10,7 +10,7 @@ import math
 import pickle
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -278,10 +278,9 @@ def model_config(weights: dict[str, Tensor], options: dict[str, Any]) -> MomentD
     Raises:
         CheckpointError: the weights are not those of a Moment-DETR, or an option has an impossible value.
     """
-    known = {field.name for field in fields(MomentDETRConfig)}
     values = {ours: options[theirs] for theirs, ours in OPTION_NAMES.items() if options.get(theirs) is not None}
     try:
-        config = MomentDETRConfig(**{name: value for name, value in values.items() if name in known}, **_sizes(weights))
+        config = MomentDETRConfig(**values, **_sizes(weights))
         with torch.device("meta"):
             model = MomentDETR(config)
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ConfigError) as error:

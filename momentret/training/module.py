@@ -35,7 +35,7 @@ class _Mean:
         self.names, self.steps = tuple(losses), self.steps + 1
 
     def values(self) -> dict[str, float]:
-        return dict(zip(self.names, (self.sums / max(1, self.steps)).tolist(), strict=True)) if self.steps else {}
+        return dict(zip(self.names, (self.sums / self.steps).tolist(), strict=True)) if self.steps else {}
 
 
 class MomentModule(LightningModule):

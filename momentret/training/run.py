@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import sys
 import warnings
@@ -32,8 +31,6 @@ from momentret.training.graphs import BatchShape
 from momentret.training.module import MomentModule, seed_epoch
 
 __all__ = ["train"]
-
-log = logging.getLogger(__name__)
 
 # what a resumed run may change without becoming another run; the widths are those of the features whatever it says
 FREE_ON_RESUME = ("output:", "epochs:", "workers:", "loggers:", "device:", "cuda_graphs:", "video_dim:", "text_dim:")
@@ -147,7 +144,7 @@ def _require_same(saved: str, current: str) -> None:
 
 
 def _new_model(run: RunConfig) -> torch.nn.Module:
-    seed_epoch(run.train.seed, -1 % 2**31)  # weights have a seed of their own, beside those of the epochs
+    seed_epoch(run.train.seed, 2**31 - 1)  # weights have a seed of their own, beside those of the epochs
     model: torch.nn.Module = MODELS[run.model_name][1](run.model)
     if run.train.init_from is not None:
         start = load_checkpoint(run.train.init_from)
