@@ -34,7 +34,7 @@ class ExtractConfig:
     """Name of the features in the store."""
 
     def __post_init__(self) -> None:
-        self.sampling(1)
+        Sampling(self.clip_length)
         if self.fps is None:
             return
         frames = self.clip_length * self.fps if math.isfinite(self.fps) else 0.0
@@ -51,8 +51,7 @@ class ExtractConfig:
 
     def sampling(self, size: int) -> Sampling:
         """Return what to ask of a decoder for images of `size` pixels."""
-        frames = 1 if self.fps is None or not math.isfinite(self.fps) else max(round(self.clip_length * self.fps), 1)
-        return Sampling(self.clip_length, frames, keyframes=self.keyframes, size=size)
+        return Sampling(self.clip_length, self.frames_per_clip, keyframes=self.keyframes, size=size)
 
     def manifest(self, fingerprint: Fingerprint) -> SourceManifest:
         """Return the facts that travel with the features."""
