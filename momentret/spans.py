@@ -17,6 +17,7 @@ __all__ = [
     "generalised_iou",
     "hull_iou",
     "iou",
+    "namespace_of",
     "non_maximum_suppression",
     "parse_window",
     "spans_to_windows",
@@ -27,7 +28,8 @@ _CLOCK = r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)"
 Array = TypeVar("Array", bound=Any)
 
 
-def _namespace(array: Any) -> Any:
+def namespace_of(array: Any) -> Any:
+    """Return the module, NumPy or torch, whose functions take `array`."""
     if isinstance(array, np.ndarray):
         return np
     import torch
@@ -45,19 +47,19 @@ def spans_to_windows(spans: Array, duration: Any = 1.0) -> Array:
         duration: a number, or an array that broadcasts against ``(..., 2)``.
     """
     centre, half = spans[..., 0], 0.5 * spans[..., 1]
-    return _namespace(spans).stack((centre - half, centre + half), -1) * duration
+    return namespace_of(spans).stack((centre - half, centre + half), -1) * duration
 
 
 def windows_to_spans(windows: Array, duration: Any = 1.0) -> Array:
     """Convert ``(start, end)`` ``(..., 2)`` to ``(centre, width)`` as fractions of `duration`."""
     fractions = windows / duration
     start, end = fractions[..., 0], fractions[..., 1]
-    return _namespace(windows).stack(((start + end) / 2, end - start), -1)
+    return namespace_of(windows).stack(((start + end) / 2, end - start), -1)
 
 
 def _overlap(a: Array, b: Array) -> tuple[Array, Array]:
     """Intersection and hull length, each ``(..., N, M)``, of windows ``(..., N, 2)`` and ``(..., M, 2)``."""
-    xp = _namespace(a)
+    xp = namespace_of(a)
     a, b = a[..., :, None, :], b[..., None, :, :]
     inner = xp.minimum(a[..., 1], b[..., 1]) - xp.maximum(a[..., 0], b[..., 0])
     hull = xp.maximum(a[..., 1], b[..., 1]) - xp.minimum(a[..., 0], b[..., 0])
@@ -70,7 +72,7 @@ def _union(a: Array, b: Array, intersection: Array) -> Array:
 
 def _divide(numerator: Array, denominator: Array) -> Array:
     """Divide, with 0 where the denominator is 0."""
-    safe = _namespace(numerator).where(denominator == 0, 1, denominator)
+    safe = namespace_of(numerator).where(denominator == 0, 1, denominator)
     return numerator / safe
 
 

@@ -11,22 +11,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from momentret.spans import namespace_of
+
 __all__ = ["alignment", "chamfer_cost", "chamfer_directions", "squared_distances", "window_scores"]
 
 Array = TypeVar("Array", bound=Any)
 
 
-def _namespace(array: Any) -> Any:
-    if isinstance(array, np.ndarray):
-        return np
-    import torch
-
-    return torch
-
-
 def squared_distances(video: Array, language: Array) -> Array:
     """Return ``||v_i - l_j||^2`` ``(..., L, T)``, never below 0, of ``(..., L, D)`` and ``(..., T, D)``."""
-    xp = _namespace(video)
+    xp = namespace_of(video)
     norms = (video * video).sum(-1)[..., :, None] + (language * language).sum(-1)[..., None, :]
     return xp.clip(norms - 2 * (video @ language.swapaxes(-1, -2)), 0, None)
 
@@ -48,7 +42,7 @@ def chamfer_directions(
     Raises:
         ValueError: an item has no valid token.
     """
-    xp = _namespace(video)
+    xp = namespace_of(video)
     distances = squared_distances(video, language)
     rows = xp.ones_like(distances[..., 0], dtype=bool) if video_mask is None else video_mask > 0
     columns = xp.ones_like(distances[..., 0, :], dtype=bool) if language_mask is None else language_mask > 0
@@ -60,7 +54,7 @@ def chamfer_directions(
 
 def _masked_mean(distances: Array, axis: int, valid: Array) -> Array:
     """Mean over the valid vectors of their smallest distance along `axis`; infinity where there is none."""
-    xp = _namespace(distances)
+    xp = namespace_of(distances)
     nearest = xp.where(valid, xp.amin(distances, axis), 0)
     count = xp.where(valid, xp.ones_like(nearest), 0).sum(-1)
     return xp.where(count > 0, nearest.sum(-1) / xp.clip(count, 1, None), np.inf)
@@ -110,10 +104,9 @@ def window_scores(similarities: np.ndarray, sizes: np.ndarray, lengths: Sequence
     for row, length in enumerate(lengths):
         if length <= clips:
             n = clips - length + 1
-            value = np.add.reduce(best(length), 0) / tokens + ((prefix[length:] - prefix[:-length]) / length).astype(
-                np.float32
-            )
-            np.copyto(scores[row, :n], value, where=room[:n] >= length)
+            to_video = np.add.reduce(best(length), 0) / tokens
+            to_language = ((prefix[length:] - prefix[:-length]) / length).astype(np.float32)
+            np.copyto(scores[row, :n], to_video + to_language, where=room[:n] >= length)
     _score_short_videos(scores[0], similarities, sizes, lengths[0])
     return scores
 
