@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["count_of"]
+from collections.abc import Sequence
+
+__all__ = ["count_of", "first_few"]
 
 
 def count_of(number: int, noun: str) -> str:
@@ -20,3 +22,13 @@ def count_of(number: int, noun: str) -> str:
     elif noun.endswith(("s", "x", "ch", "sh")):
         ending = "es"
     return f"{number:,} {stem}{ending}"
+
+
+def first_few(items: Sequence[object], separator: str = ", ", most: int = 5) -> str:
+    """Return the first items in one line, and dots if there are more.
+
+    Example:
+        >>> first_few("abcdefg", most=3)
+        'a, b, c, ...'
+    """
+    return separator.join([*map(str, items[:most]), *(["..."] if len(items) > most else [])])

@@ -9,7 +9,7 @@ import typer
 
 from momentret.cli.features import AsJson, ClipLength, LayoutName, Text, Video
 from momentret.cli.simulate import simulate
-from momentret.words import count_of
+from momentret.words import count_of, first_few
 
 if TYPE_CHECKING:
     from momentret.datasets.check import Check
@@ -56,13 +56,13 @@ def check(
 
 def _print(found: Check, path: Path) -> None:
     """Print every error, the other findings by kind, and a summary."""
-    from momentret.datasets import first_few, group_findings
+    from momentret.datasets import group_findings
 
     errors = [finding for finding in found.findings if finding.level == "error"]
     for finding in errors:
         typer.echo(f"error: {finding}")
     for rule, findings in group_findings(found.findings).items():
-        typer.echo(f"{findings[0].level}: {rule} ({len(findings)}): {first_few(findings)}")
+        typer.echo(f"{findings[0].level}: {rule} ({len(findings)}): {first_few(findings, '; ')}")
     numbers = {"query": found.queries, "video": found.videos, "window": found.windows}
     counts = ", ".join(count_of(number, noun) for noun, number in numbers.items())
     state = "ok" if found.ok else f"{count_of(len(errors), 'error')}; the rest"

@@ -17,9 +17,9 @@ from momentret.datasets.info import DatasetInfo
 from momentret.datasets.reading import Finding, Reading
 from momentret.errors import AnnotationError, ConfigError
 from momentret.records import Annotation
-from momentret.words import count_of
+from momentret.words import count_of, first_few
 
-__all__ = ["DATASETS", "DatasetInfo", "detect_dataset", "examine", "first_few", "group_findings", "read_annotations"]
+__all__ = ["DATASETS", "DatasetInfo", "detect_dataset", "examine", "group_findings", "read_annotations"]
 
 # sets with labels of their own come first: a row tells them for certain, the others by the form of their video ids
 _INFOS = [module.INFO for module in (qvhighlights, tvsum, youtube_highlights, charades_sta, activitynet, tacos)]
@@ -50,7 +50,7 @@ def read_annotations(
         raise AnnotationError(f"{path}, {reading.errors[0]}{more}")
     for rule, findings in group_findings(reading.findings).items():
         level = _LOG_LEVELS[findings[0].level]
-        _LOG.log(level, "%s: %s in %s: %s", path, rule, count_of(len(findings), "row"), first_few(findings))
+        _LOG.log(level, "%s: %s in %s: %s", path, rule, count_of(len(findings), "row"), first_few(findings, "; "))
     return reading.annotations
 
 
@@ -90,8 +90,3 @@ def group_findings(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
         if finding.level != "error":
             groups[finding.rule].append(finding)
     return dict(groups)
-
-
-def first_few(findings: Sequence[Finding], count: int = 5) -> str:
-    """Return the first few findings in one line."""
-    return "; ".join(map(str, findings[:count])) + ("; ..." if len(findings) > count else "")

@@ -14,7 +14,7 @@ from momentret.features import FeatureStore, SourceManifest
 from momentret.features.manifest import same_fact
 from momentret.progress import Progress, silent
 from momentret.records import Annotation
-from momentret.words import count_of
+from momentret.words import count_of, first_few
 
 __all__ = ["Check", "check_annotations", "other_clip_length"]
 
@@ -96,10 +96,8 @@ def _check_features(reading: Reading, store: FeatureStore, progress: Progress) -
     videos = {annotation.video_id: (annotation, place) for annotation, place in reversed(rows)}
     missing = store.missing(list(videos), [str(a.query_id) for a, _ in rows] if store.manifest.text else [])
     if missing:
-        names = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        reading.error(
-            "", f"{count_of(len(missing), 'feature')} missing: {names}; extract them, or check root and layout"
-        )
+        what = f"{count_of(len(missing), 'feature')} missing: {first_few(missing)}"
+        reading.error("", f"{what}; extract them, or check root and layout")
     for source in store.manifest.video:
         if source.clip_length is None and rows and rows[0][0].clip_labels is None:
             message = f"clip length of {source.family!r} features is unknown: their number was not compared"

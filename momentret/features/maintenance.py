@@ -14,7 +14,7 @@ from momentret.features.packed import PackedSource, staged_folder, write_family
 from momentret.features.sources import FeatureSource
 from momentret.features.store import FeatureStore
 from momentret.progress import Progress, silent
-from momentret.words import count_of
+from momentret.words import count_of, first_few
 
 __all__ = ["check_store", "pack_store", "summarise_store"]
 
@@ -62,12 +62,8 @@ def _kept(source: FeatureSource, ids: Collection[str] | None) -> list[str]:
 def _require_known(unknown: set[str]) -> None:
     if unknown:
         raise FeatureError(
-            f"{count_of(len(unknown), 'id')} in no family: {_first_five(sorted(unknown))}; correct the list"
+            f"{count_of(len(unknown), 'id')} in no family: {first_few(sorted(unknown))}; correct the list"
         )
-
-
-def _first_five(ids: list[str]) -> str:
-    return ", ".join(ids[:5]) + (" ..." if len(ids) > 5 else "")
 
 
 def _converted(rows: np.ndarray, dtype: str | None) -> np.ndarray:
@@ -110,7 +106,7 @@ def _absent(video: dict[str, dict[str, int]]) -> Iterator[str]:
     for name, lengths in video.items():
         absent = sorted(every - set(lengths))
         if absent:
-            yield f"{name}: {len(absent)} of {count_of(len(every), 'video')} missing: {_first_five(absent)}"
+            yield f"{name}: {len(absent)} of {count_of(len(every), 'video')} missing: {first_few(absent)}"
 
 
 def _uneven(video: dict[str, dict[str, int]]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from momentret.features import FeatureStore, open_store
 from momentret.inputs import Batch, collate, to_device
 from momentret.records import Annotation
 from momentret.training.config import DataConfig, TrainConfig
-from momentret.words import count_of
+from momentret.words import count_of, first_few
 
 __all__ = ["MomentData"]
 
@@ -102,10 +102,7 @@ def _require_features(store: FeatureStore, annotations: list[Annotation]) -> Non
     """Refuse to start when features are missing: the first five and the count."""
     missing = store.missing({a.video_id for a in annotations}, {str(a.query_id) for a in annotations})
     if missing:
-        names = ", ".join(missing[:5])
-        raise FeatureError(
-            f"{count_of(len(missing), 'feature file')} missing: {names}{' ...' if len(missing) > 5 else ''}"
-        )
+        raise FeatureError(f"{count_of(len(missing), 'feature file')} missing: {first_few(missing)}")
 
 
 def _require_clip_length(store: FeatureStore, annotations: list[Annotation], clip_length: float) -> None:
