@@ -65,7 +65,6 @@ def report(
 
 
 def _tell(output: Path, sheet: Path | None, queries: int, moments: int, pictures: Pictures, as_json: bool) -> None:
-
     for problem in pictures.problems.values():
         typer.echo(f"no pictures: {one_line(problem)}", err=True)
     summary: dict[str, Any] = {

@@ -71,10 +71,8 @@ class Job:
             MomentretError: what doing it again would not help.
         """
         encoder, ledger = self.load()
-        outcomes = extract(
-            self.find(shard), encoder, self.config, ledger, workers=self.workers, limits=self.limits
-        )  # fmt: skip
-        return sum(1 for _ in outcomes)
+        videos, limits = self.find(shard), self.limits
+        return sum(1 for _ in extract(videos, encoder, self.config, ledger, workers=self.workers, limits=limits))
 
     def finished(self) -> int:
         """Count the videos that the ledger has, of any shard."""

@@ -130,12 +130,12 @@ def check_submission(
     saliency, saliency_counts = _read(matched, "pred_saliency_scores", 0, truth.rules.has_highlights, findings)
     if windows is None and saliency is None and not findings.problems:
         raise PredictionError(f"{source}: no row has anything that this dataset scores; see the submission format")
-    rows_ = _Columns(matched, findings, legacy, truth)
+    columns = _Columns(matched, findings, legacy, truth)
     if windows is not None:
-        rows_.check_windows(windows, window_counts)
+        columns.check_windows(windows, window_counts)
     constant = np.zeros(len(matched), bool)
     if saliency is not None:
-        constant = rows_.check_saliency(saliency, saliency_counts)
+        constant = columns.check_saliency(saliency, saliency_counts)
     findings.raise_if_any(source)
     return Submission(
         windows=windows,

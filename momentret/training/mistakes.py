@@ -72,9 +72,7 @@ def _wrong_value(message: str, path: str, keys: Sequence[str]) -> str:
         return f"{path} is one value, expected keys below it: {', '.join(inner)}"
     value = re.search(r"(?:Got value|Given value): (.*)", message)
     kinds = [WORDS[kind] for kind in re.findall(r"Expected an? <class '(\w+)'>", message) if kind in WORDS]
-    if (
-        message.count("Parser key") > 1
-    ):  # in a model's keys: the last kind is that of the whole model, which may be null
+    if message.count("Parser key") > 1:  # in a model's keys: the last kind is that of the whole, which may be null
         kinds.pop()
     if value is None or not kinds:
         return message

@@ -82,7 +82,8 @@ class _Picture:
             if len(waiting) > REORDERING:
                 yield self._counted(waiting.pop(0))
         while waiting and not self._within(waiting[-1]):
-            lasting = bool(waiting.pop())
+            waiting.pop()
+            lasting = True
         if lasting:
             self._stretch(waiting)
         yield from map(self._counted, waiting)

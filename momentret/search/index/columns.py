@@ -188,9 +188,8 @@ def _checked(video: Video, clips: np.ndarray, settings: IndexSettings) -> np.nda
 
 def _pool(clips: np.ndarray, chapters: np.ndarray, clips_per_pool: int) -> Columns:
     """Pool each chapter; the radius is measured from the vector as it is stored to the clips as they are stored."""
-    sizes = [
-        pool_sizes(rows, -(-len(rows) // clips_per_pool)) for rows in np.split(clips, np.cumsum(chapters)[:-1])
-    ]  # fmt: skip
+    parts = np.split(clips, np.cumsum(chapters)[:-1])
+    sizes = [pool_sizes(rows, -(-len(rows) // clips_per_pool)) for rows in parts]
     weight = np.concatenate(sizes)
     begins = np.cumsum(weight) - weight
     means = np.add.reduceat(clips, begins, axis=0) / weight[:, None].astype(np.float32)
