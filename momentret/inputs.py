@@ -33,7 +33,7 @@ __all__ = [
 Batch = dict[str, Any]
 """``video (B, L, D)``, ``video_mask (B, L)``, ``text (B, T, D)``, ``text_mask (B, T)`` True where valid,
 ``duration (B,)`` seconds; for training also ``spans (B, N, 2)`` with zeros behind each item's own, ``span_counts`` (B
-whole numbers), ``saliency_positive`` and ``saliency_negative (B, P)`` clip indices."""
+whole numbers), ``saliency_positive`` and ``saliency_negative (B, P)``, clips."""
 
 NORM_EPSILON = 1e-5  # added to the norm, not a floor: the reference's constant
 
@@ -90,6 +90,9 @@ def prepare_video(sources: Sequence[np.ndarray], config: InputConfig) -> Tensor:
     Args:
         sources: one ``(L_i, D_i)`` array a source; at least one, none is changed.
         config: what to do with them.
+
+    Raises:
+        FeatureError: the sources differ by more than two clips.
     """
     clips = min(len(rows) for rows in sources)
     if max(len(rows) for rows in sources) - clips > 2:

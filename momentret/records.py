@@ -40,7 +40,7 @@ class Annotation:
     windows: tuple[Window, ...] = ()
     """``[start, end)`` in seconds; empty where the ground truth is hidden or the set has highlights only."""
     relevant_clips: tuple[int, ...] | None = None
-    """Indices of the clips inside the windows (QVHighlights)."""
+    """The clips inside the windows, counted from 0 (QVHighlights)."""
     saliency: tuple[tuple[int, ...], ...] | None = None
     """One tuple of annotator scores (0 to 4) for each relevant clip (QVHighlights)."""
     clip_labels: tuple[tuple[float, ...], ...] | None = None

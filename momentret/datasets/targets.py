@@ -21,7 +21,7 @@ from momentret.spans import windows_to_spans
 __all__ = ["Pairs", "TargetConfig", "clip_range", "saliency_pairs", "span_targets"]
 
 Pairs = tuple[list[int], list[int]]
-"""Clip indices that should score higher, and as many that should score lower."""
+"""Clips that should score higher, and as many that should score lower."""
 
 SALIENCY_KINDS = ("scores", "window", "labels")
 
@@ -36,7 +36,7 @@ class TargetConfig:
     """``scores``: from annotators' scores (QVHighlights); ``window``: inside against outside the first window
     (Charades-STA, ActivityNet, TACoS, captions); ``labels``: from labels of every clip (TVSum, YouTube Highlights)."""
     span: str = "l1"
-    """``l1``: (centre, width) fractions; ``ce``: inclusive clip indices."""
+    """``l1``: (centre, width) fractions; ``ce``: first and last clip."""
 
     def __post_init__(self) -> None:
         windows, kinds = self.max_windows, ", ".join(SALIENCY_KINDS)
@@ -48,16 +48,15 @@ class TargetConfig:
 def span_targets(
     windows: Sequence[Window], clips: int, clip_length: float, config: TargetConfig, random: np.random.Generator
 ) -> Tensor:
-    """Return the targets ``(n, 2)`` of one query: float spans, or long clip indices for ``ce``.
+    """Return the targets ``(n, 2)`` of one query: float spans, or for ``ce`` first and last clip, long.
 
     Spans are fractions of ``clips * clip_length`` seconds, the time that the features cover.
     """
     if config.max_windows is not None and len(windows) > config.max_windows:
         windows = [windows[i] for i in random.permutation(len(windows))[: config.max_windows]]
     if config.span == "ce":
-        return torch.tensor([clip_range(window, clips, clip_length) for window in windows], dtype=torch.long).reshape(
-            -1, 2
-        )
+        ranges = [clip_range(window, clips, clip_length) for window in windows]
+        return torch.tensor(ranges, dtype=torch.long).reshape(-1, 2)
     rows = np.array(windows, dtype=np.float32).reshape(-1, 2)
     return torch.from_numpy(windows_to_spans(rows, clips * clip_length))
 

@@ -74,7 +74,7 @@ class OfflineEncoder:
         for batch in batches(frames, self.batch_size):
             squares = [_squares(frame, self.frame_size) for frame in batch]
             owner = torch.tensor([i for i, some in enumerate(squares) for _ in some], device=self._device)
-            images = torch.cat(squares).to(self._device)  # (S, 3, 224, 224): one or two for each frame
+            images = torch.cat(squares).to(self._device)  # (S, 3, 224, 224): one to three for each frame
             scores, classes = self._classifier(images).topk(CLASSES)  # (S, 10)
             weights = (scores / TEMPERATURE).softmax(dim=-1)
             seen = (weights[..., None] * self._meanings(classes)).sum(dim=1)  # (S, D)

@@ -30,7 +30,7 @@ class Family:
     normalisation: str = "none"
     """What the rows on file already are."""
     select: tuple[int, ...] = ()
-    """Indices into the axes between the first and the last, for files of more than two axes."""
+    """Places on the axes between the first and the last, for files of more than two axes."""
     self_described: bool = False
     """The .npz holds ``clip_length`` and ``encoder`` beside the rows."""
 

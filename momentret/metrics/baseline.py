@@ -67,9 +67,9 @@ def answer_blindly(truth: GroundTruth, fractions: np.ndarray | None) -> Submissi
     Q = len(truth.annotations)
     windows = None
     if fractions is not None:
-        spans = fractions * truth.durations[:, None, None]  # (Q, K, 2)
-        scores = np.broadcast_to(-np.arange(len(fractions), dtype=float)[:, None], (*spans.shape[:2], 1))
-        windows = np.concatenate([spans, scores], axis=2).reshape(-1, 3)
+        bounds = fractions * truth.durations[:, None, None]  # (Q, K, 2)
+        scores = np.broadcast_to(-np.arange(len(fractions), dtype=float)[:, None], (*bounds.shape[:2], 1))
+        windows = np.concatenate([bounds, scores], axis=2).reshape(-1, 3)
     clips = np.zeros(Q, int) if truth.clips is None else truth.clips
     return Submission(
         windows=windows,

@@ -194,8 +194,8 @@ class MomentDETR(nn.Module):
 
         Args:
             outputs: of `forward`.
-            batch: with ``spans (B, N, 2)``, ``span_counts``, ``saliency_positive`` and ``saliency_negative (B, P)``
-                clip indices; and, if it is known already, what `assign` returns.
+            batch: with ``spans (B, N, 2)``, ``span_counts``, ``saliency_positive`` and ``saliency_negative (B, P)``;
+                and, if it is known already, what `assign` returns.
         """
         outputs = {name: value.float() for name, value in outputs.items()}
         known = batch if "matched" in batch else self.assign(outputs, batch)

@@ -33,7 +33,7 @@ class Sampling:
     """What to take from a video.
 
     Raises:
-        ConfigError: a value out of range, or both ways of naming times.
+        ConfigError: a value is out of range, or `times` are not ascending.
     """
 
     clip_length: float = 2.0

@@ -52,11 +52,11 @@ class MemoryCorpus:
         return (segment.video(0) for segment in self._segments.values())
 
     def video(self, video_id: str) -> Video:
-        """Return the record of one video."""
+        """Return the record of one video; see `CorpusIndex.video`."""
         return self._segment(video_id).video(0)
 
     def clips(self, video_id: str) -> np.ndarray:
-        """Return the clip vectors ``(L, D)`` float32 of one video, as they are kept."""
+        """Return the clip vectors of one video; see `CorpusIndex.clips`."""
         columns = self._segment(video_id).columns
         return decode(columns["clip_codes"], columns["clip_peak"])
 

@@ -63,8 +63,8 @@ def points_of(video: Video, columns: Columns, models: Any) -> Iterator[Any]:
     clips, pools = decode(columns["clip_codes"], columns["clip_peak"]), decode_pools(columns)
     about = record(video) | {"video_clips": len(clips)}
     ends, pool_ends = (np.cumsum(columns[f"chapter_{level}"]).tolist() for level in ("clips", "pools"))
-    spans = zip(pairwise([0, *ends]), pairwise([0, *pool_ends]), strict=True)
-    for chapter, ((begin, end), (first, last)) in enumerate(spans):
+    ranges = zip(pairwise([0, *ends]), pairwise([0, *pool_ends]), strict=True)
+    for chapter, ((begin, end), (first, last)) in enumerate(ranges):
         yield models.PointStruct(
             id=point_id(video.video_id, chapter),
             vector={"seg": pools[first:last].tolist(), "clips": clips[begin:end].tolist()},
