@@ -66,4 +66,8 @@ class OutputExistsError(MomentretError):
     """An output path is taken and overwriting was not asked for."""
 
     def __init__(self, path: Path, next_step: str = "choose another path or pass --overwrite") -> None:
-        super().__init__(f"{str(path)!r} exists already; {next_step}")
+        super().__init__(path, next_step)  # what it takes, so that it comes whole out of another process
+
+    def __str__(self) -> str:
+        path, next_step = self.args
+        return f"{str(path)!r} exists already; {next_step}"

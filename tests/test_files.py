@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,8 @@ def test_a_path_written_by_others_takes_its_place_whole_or_not_at_all(tmp_path: 
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "new" / "a.bin"):
         Path("absent").read_bytes()
     assert [path.read_bytes() for path in (tmp_path / "new").iterdir()] == [b"whole"]
+
+
+def test_what_exists_already_is_told_the_same_from_another_process() -> None:
+    error = OutputExistsError(Path("out"))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
