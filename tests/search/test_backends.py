@@ -102,6 +102,20 @@ def test_a_collection_that_is_there_is_left_alone(qdrant: Any, tmp_path: Path) -
     assert len(qdrant) == 10
 
 
+@needs_qdrant
+def test_a_folder_that_was_refused_is_let_go_of(tmp_path: Path) -> None:
+    from momentret.search.qdrant import QdrantBackend
+    from momentret.search.qdrant.client import Collection
+
+    foreign = Collection(str(tmp_path), "foreign")
+    foreign.create_collection(vectors_config={})
+    foreign.close()
+    with pytest.raises(DataError, match="was not made by this version") as refused:
+        QdrantBackend.create(str(tmp_path), "foreign", SETTINGS, resume=True)
+    QdrantBackend.create(str(tmp_path), "ours", SETTINGS).close()
+    assert refused.tb, "keeps what is not closed alive"
+
+
 # the client leaves its own lock file open when it cannot lock it
 @pytest.mark.filterwarnings("ignore:.*lock:pytest.PytestUnraisableExceptionWarning")
 def test_a_folder_in_use_is_one_line(qdrant: Any, tmp_path: Path) -> None:

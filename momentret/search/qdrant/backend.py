@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -72,16 +73,15 @@ class QdrantBackend:
             ConfigError: qdrant-client is not installed.
             DataError: the collection is there already, or the server does not answer.
         """
-        server = Collection(place, collection)
-        if server.collection_exists():
-            if resume and not overwrite:
-                return cls(server, settings_of(server))
-            if not overwrite:
-                server.close()
-                raise DataError(f"collection {collection!r} exists already; choose another name or overwrite it")
-            server.delete_collection()
-        make_collection(server, settings, shards, replicas)
-        return cls(server, settings)
+        with _opened(place, collection) as server:
+            if server.collection_exists():
+                if resume and not overwrite:
+                    return cls(server, settings_of(server))
+                if not overwrite:
+                    raise DataError(f"collection {collection!r} exists already; choose another name or overwrite it")
+                server.delete_collection()
+            make_collection(server, settings, shards, replicas)
+            return cls(server, settings)
 
     @classmethod
     def open(
@@ -100,19 +100,14 @@ class QdrantBackend:
             DataError: there is no such collection, it is not one of ours, or the server does not answer.
             MismatchError: it was made with another encoder.
         """
-        server = Collection(place, collection)
-        try:
+        with _opened(place, collection) as server:
             settings = settings_of(server)
-        except BaseException:
-            server.close()
-            raise
-        if encoder is not None and encoder != settings.encoder:
-            server.close()
-            raise MismatchError(
-                f"collection {collection!r} holds vectors of encoder {settings.encoder!r}, not {encoder!r}; "
-                "use that encoder or build a collection with this one"
-            )
-        return cls(server, settings, prefetch)
+            if encoder is not None and encoder != settings.encoder:
+                raise MismatchError(
+                    f"collection {collection!r} holds vectors of encoder {settings.encoder!r}, not {encoder!r}; "
+                    "use that encoder or build a collection with this one"
+                )
+            return cls(server, settings, prefetch)
 
     def __enter__(self) -> QdrantBackend:
         return self
@@ -305,6 +300,17 @@ class QdrantBackend:
             encoder=self._settings.encoder,
             dim=self._settings.dim,
         )
+
+
+@contextmanager
+def _opened(place: Place, name: str) -> Iterator[Collection]:
+    """Connect; after an error in the block, let go of the connection."""
+    server = Collection(place, name)
+    try:
+        yield server
+    except BaseException:
+        server.close()
+        raise
 
 
 def _proof_is_given_up(options: SearchOptions, videos: int) -> bool:
