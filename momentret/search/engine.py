@@ -198,13 +198,12 @@ class SearchEngine:
             if self.recipe is None or not Path(name).is_file():
                 raise DataError(f"{name!r} is neither a video of the index nor a file; check the name")
             ((video, rows),) = extract_videos([Path(name)], self.encoder, self.recipe.config)
-        if start - video.start >= video.duration:
-            raise DataError(f"{name!r} is {video.duration:.1f} s long; the clip {text!r} lies beyond its end")
-        first, last = (
-            int((start - video.start) / video.clip_length),
-            int((end - video.start - 1e-6) / video.clip_length),
-        )
-        chosen = rows[min(max(first, 0), len(rows) - 1) : last + 1]
+        if start >= video.start + video.duration or end <= video.start:
+            where = f"from {video.start:.1f} to {video.start + video.duration:.1f} s"
+            raise DataError(f"{name!r} is there {where}; the clip {text!r} is not in it")
+        first = int(max(start - video.start, 0.0) / video.clip_length)
+        last = int((end - video.start - 1e-6) / video.clip_length)
+        chosen = rows[min(first, len(rows) - 1) : last + 1]
         return Query(text, chosen, "picture", source)
 
     def _indexed(self, name: str) -> Video | None:

@@ -224,13 +224,22 @@ def test_a_clip_of_any_video_is_a_query(engine: SearchEngine, tmp_path: Path) ->
         ("one", "names no clip"),
         ("one@3-2", "ends before it begins"),
         ("one@three-4", "is not START-END"),
-        ("one@7-9", "beyond its end"),
+        ("one@7-9", "is not in it"),
         ("nobody@1-2", "neither a video of the index nor a file"),
     ],
 )
 def test_a_clip_that_is_none_is_refused(engine: SearchEngine, clip: str, message: str) -> None:
     with pytest.raises((ConfigError, DataError), match=message):
         engine.clip(clip)
+
+
+def test_a_clip_before_the_first_frame_is_refused() -> None:
+    video = Video("late", "", "", 8.0, 2.0, start=10.0)
+    corpus = MemoryCorpus(IndexSettings(dim=24), [(video, unit(np.random.default_rng(0).normal(size=(4, 24))))])
+    engine = SearchEngine(corpus, FakeEncoder(24))
+    assert len(engine.clip("late@8-13").tokens) == 2
+    with pytest.raises(DataError, match=r"'late' is there from 10\.0 to 18\.0 s; the clip 'late@1-2' is not in it"):
+        engine.clip("late@1-2")
 
 
 def test_nothing_indexed_is_nothing_found(tmp_path: Path) -> None:
