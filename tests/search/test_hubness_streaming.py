@@ -8,6 +8,7 @@ import torch
 from momentret.errors import DataError, MismatchError
 from momentret.search.hubness import arrays, methods
 from momentret.search.hubness.arrays import as_tensor, top_k
+from momentret.search.hubness.config import METHODS
 from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.rows import JoinedRows, MatrixRows, ProductRows
 from momentret.search.hubness.streaming import collect, half_biases, merge, sample_sigma, sinkhorn_bias
@@ -217,3 +218,14 @@ def test_products_come_in_blocks_that_last_until_the_next() -> None:
     parts = [(start, block.clone()) for start, block in rows.blocks(40 * 50 * 4)]
     assert [start for start, _ in parts] == [0, 40, 80]
     torch.testing.assert_close(torch.cat([part for _, part in parts]), rows.read(0, 90))
+
+
+@pytest.mark.parametrize("method", [name for name, traits in METHODS.items() if traits.query_bank or name == "gis"])
+def test_masked_banks_give_the_same_in_blocks_of_any_size(method: str) -> None:
+    S, P, R = (array.astype(float) for array in matrices(20, 40))
+    for array in (P, R):
+        array[np.random.default_rng(0).random(array.shape) < 0.3] = -np.inf
+        array[0, :7] = -np.inf  # columns that the first block does not see
+    banks = P, R, np.zeros((40, 3))
+    small, large = (HubnessNormaliser(method=method, shrink=1.0).fit(*banks, block_bytes=n) for n in (1, 1 << 24))
+    np.testing.assert_allclose(small.transform(S), large.transform(S), atol=1e-9)

@@ -125,8 +125,9 @@ def _add_exponentials(
 
     The maximum of the first block serves as reference as long as nothing overflows: a pass less over all later blocks.
     """
-    if bool(reference.isneginf().any()):
-        reference = torch.maximum(reference, block.amax(0).double())
+    unseen = reference.isneginf()  # their sums are 0, the others' belong to their reference
+    if bool(unseen.any()):
+        reference = torch.where(unseen, block.amax(0).double(), reference)
     member = _membership(members).to(block) if sums.shape[1] > 1 else None  # (SUB_BANKS, rows)
     parts = _exponentials(block, member, reference, betas)
     if not bool(parts.isfinite().all()):
