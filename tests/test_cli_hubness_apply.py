@@ -192,7 +192,7 @@ def test_items_that_no_bank_row_sees_are_warned_of(files: Path, capsys) -> None:
     assert momentret("hubness", "fit", "--query-bank", files / "masked.npy", "-o", files / "state", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["bank"]["masked_items"] == 1
-    assert any("1 gallery items have no similarity" in text for text in found["warnings"])
+    assert any("1 gallery item without a similarity" in text for text in found["warnings"])
 
 
 REPORT_KEYS = {

@@ -13,6 +13,7 @@ from momentret.cli.extraction import choose_device
 from momentret.cli.hubness_options import list_lengths
 from momentret.config import find_device
 from momentret.files import write_json
+from momentret.words import count_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,8 +74,8 @@ def fit_banks(config: HubnessConfig, inputs: Inputs, chosen_by: str) -> HubnessN
             progress=progress_bar,
         )
     if normaliser.facts.masked_items:
-        count = normaliser.facts.masked_items
-        inputs.warn(f"{count} gallery items have no similarity to any row of the query bank: they are not corrected")
+        items = count_of(normaliser.facts.masked_items, "gallery item")
+        inputs.warn(f"{items} without a similarity to any row of a bank: not corrected by it")
     return normaliser
 
 

@@ -113,6 +113,15 @@ def test_a_worked_example() -> None:
     assert retrieval_metrics(np.array([0, 0.5, 1]))["R1"] == pytest.approx(100 / 3)
 
 
+def test_masked_items_are_in_no_list() -> None:
+    scores = np.array([[-np.inf, 0.1, -np.inf], [-np.inf, 0.3, 0.2]])
+    np.testing.assert_array_equal(k_occurrence(scores, 2), [0, 2, 1])
+    np.testing.assert_array_equal(bad_occurrence(scores, 2, np.array([[0, 0], [1, 1]])), [0, 1, 1])
+    np.testing.assert_array_equal(methods.activation_set(scores, 2), [False, True, True])
+    with pytest.raises(DataError, match="every similarity is masked"):
+        hubness_statistics(np.zeros(3, int), 2, 2)
+
+
 def test_the_baseline_is_what_uniform_retrieval_gives() -> None:
     scores = np.random.default_rng(0).standard_normal((2000, 2000)).astype(np.float32)
     found = hubness_statistics(k_occurrence(scores, 10), 2000, 10)

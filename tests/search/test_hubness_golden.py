@@ -92,7 +92,7 @@ def test_dual_dis_product() -> None:
         product, size = torch.ones_like(S), torch.zeros_like(S)
         for bank, beta in ((P, n["bq"]), (R, n["bg"])):
             opened = methods.gate(S, methods.activation_set(bank, int(n["k"])))[:, None]
-            sign, log = signed_log_factor(S, bank, beta, opened)
+            sign, log = signed_log_factor(S, methods.inverted_softmax_bias(bank, beta), beta, opened)
             product, size = product * sign, size + log
         check((product * size.exp()).numpy(), key, np.float64)
         scores = methods.dual_dis(S, P, R, n["bq"], n["bg"], int(n["k"]), "product")

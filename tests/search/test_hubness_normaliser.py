@@ -120,6 +120,26 @@ def test_no_temperature_overflows(dtype, beta: float) -> None:
     assert np.isfinite(scores).all()
 
 
+@pytest.mark.parametrize("rule", ["monotone", "product"])
+@pytest.mark.parametrize("method", list(METHODS))
+def test_masked_entries_stay_masked_and_move_no_other(method: str, rule: str) -> None:
+    holes = np.random.default_rng(0).random((3, *S.shape)) < 0.2
+    masked = [np.where(hole, -np.inf, array[:60]) for hole, array in zip(holes, (S, P, R), strict=True)]
+    hub = HubnessNormaliser(method=method, rule=rule).fit(masked[1], masked[2], X[:60])
+    scores = hub.transform(masked[0])
+    np.testing.assert_array_equal(np.isneginf(scores), holes[0])
+    assert np.isfinite(scores[~holes[0]]).all()
+
+
+@pytest.mark.parametrize("method", ["is", "dis", "gis", "dualis", "dualdis", "nnn", "csls"])
+def test_an_item_that_no_bank_row_sees_is_not_corrected(method: str) -> None:
+    banks = [np.where(np.arange(60) == 3, -np.inf, bank) for bank in (P, R)]
+    hub = HubnessNormaliser(method=method).fit(*banks)
+    assert hub.bias()[3] == pytest.approx(0, abs=1e-12)
+    np.testing.assert_allclose(hub.transform(S)[:, 3], S[:, 3], atol=1e-6)
+    assert hub.facts.masked_items == (2 if method.startswith("dual") else 1)
+
+
 def test_gates_closed_for_all_leave_raw_scores_and_open_for_all_are_is() -> None:
     hub = fitted("dis", beta_query=20.0)
     (term,) = hub.terms

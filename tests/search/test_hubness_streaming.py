@@ -70,7 +70,9 @@ def test_a_later_block_may_be_far_above_the_first() -> None:
 def test_masked_entries_contribute_nothing() -> None:
     P = np.array([[-np.inf, -np.inf, 0.1], [-np.inf, 0.4, -np.inf]])
     found = collect(MatrixRows(P), (20.0,), block_bytes=24)
-    np.testing.assert_allclose(found.bias(), [0.0, 0.4, 0.1], atol=1e-12)
+    np.testing.assert_allclose(found.bias(), [0.25, 0.4, 0.1], atol=1e-12)
+    np.testing.assert_allclose(methods.inverted_softmax_bias(P, 20.0), [0.25, 0.4, 0.1], atol=1e-12)
+    np.testing.assert_allclose(methods.top_mean(P, 5), [0.25, 0.4, 0.1], atol=1e-12)
 
 
 def test_merged_halves_equal_the_whole_bank() -> None:

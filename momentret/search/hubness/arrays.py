@@ -16,7 +16,18 @@ from torch import Tensor
 
 from momentret.errors import DataError
 
-__all__ = ["Array", "MappedPages", "PickedArray", "as_tensor", "numpy_alike", "origin", "pick_rows", "top_k"]
+__all__ = [
+    "Array",
+    "MappedPages",
+    "PickedArray",
+    "as_tensor",
+    "count_listed",
+    "numpy_alike",
+    "origin",
+    "pick_rows",
+    "top_k",
+    "uncorrected",
+]
 
 Array = Any
 """A NumPy array, a memory map, an HDF5 data set, or a torch tensor: two axes, numbers."""
@@ -137,6 +148,11 @@ def _to_numpy(value: Any) -> Any:
     return value.cpu().numpy() if isinstance(value, Tensor) else value
 
 
+def uncorrected(bias: Tensor, masked: Tensor) -> Tensor:
+    """Return the bias with the mean of the others where an item is masked: centred that is 0, no correction."""
+    return torch.where(masked, bias[~masked].mean().nan_to_num(), bias) if bool(masked.any()) else bias
+
+
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the k largest entries of every row, best first; of equal ones the lowest index.
 
@@ -156,6 +172,11 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         ordered, places = scores[unsure].sort(dim=1, descending=True, stable=True)
         values[unsure], indices[unsure] = ordered[:, :k], places[:, :k]
     return values, indices
+
+
+def count_listed(values: Tensor, places: Tensor, width: int) -> Tensor:
+    """Return in how many lists of `top_k` every column is, ``(width,)`` int64; a masked entry (-inf) is in none."""
+    return places[values > -torch.inf].bincount(minlength=width)
 
 
 def _top_k_of_groups(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:

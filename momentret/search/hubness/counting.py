@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from momentret.progress import Progress, silent
-from momentret.search.hubness.arrays import top_k
+from momentret.search.hubness.arrays import count_listed, top_k
 from momentret.search.hubness.diagnosis import bad_occurrence, hubness_statistics, worst_hubs
 from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.retrieval import ranks
@@ -51,7 +51,7 @@ class Ledger:
         width = block.shape[1]
         values, places = top_k(block, max(*self.ks, self.keep, 1))
         for k in self.ks:
-            self.counts[k] += places[:, :k].flatten().bincount(minlength=width).cpu().numpy()
+            self.counts[k] += count_listed(values[:, :k], places[:, :k], width).cpu().numpy()
         self.tops.append(places[:, 0].cpu().numpy())
         if self.keep:
             self.lists.append((places[:, : self.keep].cpu().numpy(), values[:, : self.keep].cpu().numpy()))

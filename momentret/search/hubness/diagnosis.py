@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from momentret.errors import DataError
 from momentret.progress import Progress, silent
-from momentret.search.hubness.arrays import Array, top_k
+from momentret.search.hubness.arrays import Array, count_listed, top_k
 from momentret.search.hubness.rows import Rows, as_rows
 from momentret.search.hubness.validity import require_no_nan
 
@@ -21,13 +22,13 @@ STRIP = 4 << 20
 def k_occurrence(scores: Array | Rows, k: int, progress: Progress = silent) -> np.ndarray:
     """Return how many queries have each gallery item among their k best, ``(N,)`` int64.
 
-    Ties go to the lowest position. The sum is ``min(k, N) * queries``.
+    Ties go to the lowest position. The sum is ``min(k, N) * queries``, less where entries are masked (-inf).
     """
     rows = as_rows(scores)
     counts = torch.zeros(rows.shape[1], dtype=torch.int64, device=rows.device)
     for _, block in progress(rows.blocks(STRIP), "counting neighbours"):
         require_no_nan(block, rows)
-        counts += top_k(block, k)[1].flatten().bincount(minlength=rows.shape[1])
+        counts += count_listed(*top_k(block, k), rows.shape[1])
     return np.asarray(counts.cpu())
 
 
@@ -44,9 +45,10 @@ def bad_occurrence(scores: Array | Rows, k: int, pairs: np.ndarray) -> np.ndarra
     relevant = np.unique(pairs[:, 0].astype(np.int64) * width + pairs[:, 1])
     counts = np.zeros(width, np.int64)
     for start, block in rows.blocks(STRIP):
-        places = top_k(block, k)[1].cpu().numpy()
-        cells = (start + np.arange(len(places)))[:, None] * width + places
-        counts += np.bincount(places[~np.isin(cells, relevant)], minlength=width)
+        values, places = top_k(block, k)
+        cells = (start + np.arange(len(places)))[:, None] * width + places.cpu().numpy()
+        wrong = torch.from_numpy(~np.isin(cells, relevant)).to(places.device)
+        counts += count_listed(values[wrong], places[wrong], width).cpu().numpy()
     return counts
 
 
@@ -90,10 +92,15 @@ def hubness_statistics(
         k: length of the lists; clipped to N.
         hub_factor: an item with so many times the mean is a hub.
         ignore_zeros: skewness over retrieved items alone, as DBNorm's code has it.
+
+    Raises:
+        DataError: no item was retrieved.
     """
     size = len(counts)
     values = counts.astype(np.float64)
     mean, total = values.mean(), values.sum()
+    if total == 0:
+        raise DataError("no query has an item to find: every similarity is masked (-inf)")
     hubs = values >= hub_factor * mean
     probability = min(k, size) / size
     shares = values[values > 0] / total

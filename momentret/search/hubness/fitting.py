@@ -48,7 +48,7 @@ class Facts:
     duplicates: int = 0
     """Rows of the query bank that repeat another one; they count twice."""
     masked_items: int = 0
-    """Gallery items without a single bank similarity: not corrected."""
+    """Gallery items without a single similarity to a bank, which does not correct them; of two banks both count."""
     reliability: float | None = None
     guard: GuardResult | None = None
     shrink: float = 1.0
@@ -135,7 +135,9 @@ class Fitting:
         for _, block in bank.blocks(self.block_bytes):
             require_no_nan(block, bank)
             parts.append(block.clone())
-        return torch.cat(parts).T.sort(dim=1).values.contiguous()
+        ordered = torch.cat(parts).T.sort(dim=1).values.contiguous()
+        self.facts = replace(self.facts, masked_items=int(ordered[:, -1].isneginf().sum()))
+        return ordered
 
     def _softmax(self) -> tuple[Term, ...]:
         """Fit the one or two inverted softmaxes."""
@@ -166,8 +168,9 @@ class Fitting:
         sums = collect(bank, (beta,), top, activation, self._shrinks, self.block_bytes, self.progress)
         side = "query" if query else "gallery"
         found: dict[str, Any] = {f"beta_{side}": beta, f"sigma_{side}": sigma}
+        found["masked_items"] = self.facts.masked_items + int(sums.reference.isneginf().sum())
         if query:
-            found |= {"duplicates": sums.duplicates, "masked_items": int(sums.reference.isneginf().sum())}
+            found["duplicates"] = sums.duplicates
         self.facts = replace(self.facts, **found)
         return sums
 
@@ -176,7 +179,6 @@ class Fitting:
         if self._shrinks:
             self.facts = replace(self.facts, reliability=reliability(half_biases(bank)))
         mean = bank.top_mean(self.config.top_rows)
-        mean = torch.where(mean.isneginf(), 0.0, mean)
         return mean / 2 if self.config.method == "csls" else self.config.alpha * mean
 
     def _sinkhorn(self) -> Tensor:

@@ -9,11 +9,12 @@ Large inputs, fitting and storing: `normaliser`; the same sums block by block: `
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from momentret.search.hubness.arrays import numpy_alike, top_k
+from momentret.search.hubness.arrays import count_listed, numpy_alike, top_k, uncorrected
 
 __all__ = [
     "activation_set",
@@ -28,7 +29,9 @@ __all__ = [
     "inverted_softmax",
     "inverted_softmax_bias",
     "nnn_bias",
+    "rank_corrected",
     "signed_log_factor",
+    "signed_product",
     "top_mean",
 ]
 
@@ -37,14 +40,13 @@ __all__ = [
 def inverted_softmax_bias(P: Tensor, beta: float) -> Tensor:
     """Return the IS bias ``log sum_b exp(beta P_bj) / beta`` of every gallery item, ``(Ng,)``.
 
-    An item whose bank entries are all -inf (masked) has no normaliser: 0.
+    An item whose bank entries are all masked (-inf) has no normaliser: see `arrays.uncorrected`.
     Source: Smith et al. 2017, equation 3.
     """
     _require_positive(beta=beta)
-    largest = P.amax(0)
-    reference = torch.where(largest.isneginf(), 0.0, largest)
+    reference = P.amax(0)
     total = (beta * (P - reference)).exp().sum(0, dtype=torch.float64)
-    return torch.where(total == 0, 0.0, reference + total.log() / beta).to(P.dtype)
+    return uncorrected(reference + total.log() / beta, reference.isneginf()).to(P.dtype)
 
 
 @numpy_alike
@@ -65,9 +67,7 @@ def dual_inverted_softmax(S: Tensor, P: Tensor, R: Tensor, beta_query: float, be
 @numpy_alike
 def activation_set(P: Tensor, k: int = 1) -> Tensor:
     """Return a mask ``(Ng,)``: which gallery items are in the top k of some bank row."""
-    active = torch.zeros(P.shape[1], dtype=torch.bool, device=P.device)
-    active[top_k(P, k)[1].flatten()] = True
-    return active
+    return count_listed(*top_k(P, k), P.shape[1]) > 0
 
 
 @numpy_alike
@@ -103,35 +103,42 @@ def dual_dis(
     """
     gates = [gate(S, activation_set(bank, k))[:, None] for bank in (P, R)]
     betas = (beta_query, beta_gallery)
+    biases = [inverted_softmax_bias(bank, b) for bank, b in zip((P, R), betas, strict=True)]
     if rule == "product":
-        factors = [signed_log_factor(S, bank, b, g) for bank, b, g in zip((P, R), betas, gates, strict=True)]
-        return _signed_product(*factors)
+        return signed_product(S, biases, betas, gates)
     if rule != "monotone":
         raise ValueError(f"rule is {rule!r}, expected 'monotone' or 'product'")
-    shares = [
-        torch.where(g, b * inverted_softmax_bias(bank, b), 0.0) for bank, b, g in zip((P, R), betas, gates, strict=True)
-    ]
+    shares = [torch.where(g, b * bias, 0.0) for bias, b, g in zip(biases, betas, gates, strict=True)]
     return S - sum(shares) / sum(betas)
 
 
-def signed_log_factor(S: Tensor, bank: Tensor, beta: float, open_gate: Tensor) -> tuple[Tensor, Tensor]:
+def signed_log_factor(S: Tensor, bias: Tensor, beta: float, open_gate: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``(sign, log |factor|)`` of one factor of the product rule."""
     sign = torch.where(open_gate, 1.0, S.sign())
-    return sign, torch.where(open_gate, inverted_softmax(S, bank, beta), S.abs().log())
+    return sign, torch.where(open_gate, beta * (S - bias), S.abs().log())
 
 
-def _signed_product(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-    sign, size = first[0] * second[0], first[1] + second[1]
-    floor = torch.where(size.isneginf(), torch.inf, size).amin(1, keepdim=True)
+def signed_product(S: Tensor, biases: Sequence[Tensor], betas: Sequence[float], open_gates: Sequence[Tensor]) -> Tensor:
+    """Return DualDIS by the product rule, as `dual_dis` does, from IS biases ``(Ng,)`` and gates ``(Nq, 1)``."""
+    factors = [signed_log_factor(S, *factor) for factor in zip(biases, betas, open_gates, strict=True)]
+    (first, one), (second, other) = factors
+    sign, size, masked = first * second, one + other, S.isneginf()
+    floor = torch.where(masked | size.isneginf(), torch.inf, size).amin(1, keepdim=True)
     floor = torch.where(floor.isfinite(), floor, 0.0)
-    return torch.where(sign == 0, 0.0, sign * (1.0 + (size - floor).clamp(min=0)))
+    product = torch.where(sign == 0, 0.0, sign * (1.0 + (size - floor).clamp(min=0)))
+    return torch.where(masked, -torch.inf, product)
 
 
 @numpy_alike
 def top_mean(P: Tensor, k: int) -> Tensor:
-    """Return the mean of the k largest entries of every column, ``(Ng,)``; k is clipped to the number of rows."""
+    """Return the mean of the k largest entries of every column, ``(Ng,)``; k is clipped to the number of rows.
+
+    Masked entries (-inf) do not count; for a column of nothing else see `arrays.uncorrected`.
+    """
     _require_positive(k=k)
-    return P.topk(min(k, P.shape[0]), dim=0).values.mean(0)
+    best = P.topk(min(k, P.shape[0]), dim=0).values
+    masked = best.isneginf()
+    return uncorrected(torch.where(masked, 0.0, best).sum(0) / (~masked).sum(0), masked.all(0))
 
 
 @numpy_alike
@@ -149,8 +156,7 @@ def csls(S: Tensor, P: Tensor, k: int = 10) -> Tensor:
 
     Source: Conneau et al. 2018, with the test queries replaced by the bank.
     """
-    own = S.topk(min(k, S.shape[1]), dim=1).values.mean(1, keepdim=True)
-    return 2 * S - own - top_mean(P, k)
+    return 2 * S - top_mean(S.T, k)[:, None] - top_mean(P, k)
 
 
 @numpy_alike
@@ -164,10 +170,14 @@ def globally_corrected(S: Tensor, P: Tensor, additive: bool = False) -> Tensor:
 
     Source: Dinu et al. 2015.
     """
-    ordered = P.T.sort(dim=1).values.contiguous()  # (Ng, Nb), ascending
-    above = P.shape[0] - torch.searchsorted(ordered, S.T.contiguous(), right=True).T  # strictly above
+    return rank_corrected(S, P.T.sort(dim=1).values.contiguous(), additive)
+
+
+def rank_corrected(S: Tensor, ordered: Tensor, additive: bool = False) -> Tensor:
+    """Return GC scores; `ordered`: the bank's similarities of every item in ascending order, ``(Ng, Nb)``."""
+    above = ordered.shape[1] - torch.searchsorted(ordered, S.T.contiguous().to(ordered.dtype), right=True).T
     tie_break = S if additive else 0.5 * S.double() / (1 + S.abs().double())  # inside (-0.5, 0.5), strictly rising
-    return tie_break - above
+    return torch.where(S.isneginf(), -torch.inf, tie_break - above)
 
 
 @numpy_alike
@@ -176,7 +186,7 @@ def dual_softmax(S: Tensor, temperature: float) -> Tensor:
 
     Source: Cheng et al. 2021 (CAMoE).
     """
-    return S * torch.softmax(temperature * S, dim=0)
+    return torch.where(S.isneginf(), S, S * torch.softmax(temperature * S, dim=0))
 
 
 @numpy_alike

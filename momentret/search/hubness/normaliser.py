@@ -20,6 +20,7 @@ from momentret.search.hubness.arrays import Array, MappedPages, as_tensor, top_k
 from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.fitting import QUERY_BETA, Facts, Fitting, Term, gallery_size, inverse, named_rows
 from momentret.search.hubness.guard import MIN_LIVE, GuardResult, guard_slope, reliability
+from momentret.search.hubness.methods import rank_corrected, signed_product
 from momentret.search.hubness.rows import Rows, as_rows
 from momentret.search.hubness.streaming import collect, half_biases, sample_sigma
 from momentret.search.hubness.validity import BLOCK_BYTES, require_no_nan
@@ -183,7 +184,9 @@ class HubnessNormaliser:
             self.facts = fitting.facts
             if self.config.method == "dsl" and self.config.rule == "product":
                 beta = fitting.facts.beta_query or 1.0
-                return lambda block: block * (beta * (block - bias)).exp().to(block.dtype)
+                return lambda block: torch.where(
+                    block.isneginf(), block, block * (beta * (block - bias)).exp().to(block.dtype)
+                )
             return lambda block: (block - (bias - bias.mean())).to(block.dtype)
         self._require_fitted()
         if self.items not in (None, rows.shape[1]):  # None: raw needs no fitting
@@ -201,23 +204,12 @@ class HubnessNormaliser:
 
     def _globally_corrected(self, block: Tensor) -> Tensor:
         assert self.ordered is not None
-        ordered = self.ordered.to(block.device)
-        above = ordered.shape[1] - torch.searchsorted(ordered, block.T.contiguous().to(ordered.dtype), right=True).T
-        return 0.5 * block.double() / (1 + block.abs().double()) - above
+        return rank_corrected(block, self.ordered.to(block.device))
 
     def _product(self, block: Tensor) -> Tensor:
-        """Return DualDIS by the product rule, as `methods.dual_dis` does."""
-        sign, size = torch.ones_like(block), torch.zeros_like(block)
-        gates = self.gates(top_k(block, 1)[1][:, 0])
-        for term, gate, beta in zip(self.terms, gates, (self.facts.beta_query, self.facts.beta_gallery), strict=True):
-            assert gate is not None
-            assert beta is not None
-            opened = gate[:, None]
-            sign = sign * torch.where(opened, 1.0, block.sign())
-            size = size + torch.where(opened, beta * (block - term.bias.to(block)), block.abs().log())
-        floor = torch.where(size.isneginf(), torch.inf, size).amin(1, keepdim=True)
-        floor = torch.where(floor.isfinite(), floor, 0.0)
-        return torch.where(sign == 0, 0.0, sign * (1.0 + (size - floor).clamp(min=0)))
+        gates = [gate[:, None] for gate in self.gates(top_k(block, 1)[1][:, 0]) if gate is not None]
+        betas = [beta for beta in (self.facts.beta_query, self.facts.beta_gallery) if beta is not None]
+        return signed_product(block, [term.bias.to(block) for term in self.terms], betas, gates)
 
     def query(self, similarities: Array, k: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Rank the gallery for one query online.

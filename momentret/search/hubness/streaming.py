@@ -17,7 +17,8 @@ from torch import Tensor
 
 from momentret.errors import DataError
 from momentret.progress import Progress, silent
-from momentret.search.hubness.arrays import top_k
+from momentret.search.hubness.arrays import count_listed, top_k, uncorrected
+from momentret.search.hubness.methods import top_mean
 from momentret.search.hubness.rows import Rows
 from momentret.search.hubness.validity import BLOCK_BYTES, require_no_nan
 
@@ -52,13 +53,13 @@ class BankSums:
     """``(N,)`` int64: rows in whose top k the item is."""
 
     def bias(self, i: int = 0) -> Tensor:
-        """Return the IS bias at ``betas[i]``, ``(N,)`` float64, not centred; 0 where all entries were masked."""
+        """Return the IS bias at ``betas[i]``, ``(N,)`` float64, not centred; see `arrays.uncorrected`."""
         return _bias(self.reference, self.sums[i].sum(0), self.betas[i])
 
     def top_mean(self, k: int) -> Tensor:
-        """Return the mean of the k largest entries of every column, ``(N,)`` float64; k is clipped to the rows."""
+        """Return the mean of the k largest entries of every column, ``(N,)`` float64; see `methods.top_mean`."""
         assert self.best is not None
-        return self.best.topk(min(k, self.best.shape[0]), dim=0).values.double().mean(0)
+        return top_mean(self.best.double(), k)
 
     @property
     def duplicates(self) -> int:
@@ -104,7 +105,7 @@ def collect(
         reference = _add_exponentials(block, members[-1], reference, sums, betas, rows)
         if hits is not None:
             for strip in block.split(_strip_rows(block)):
-                hits += top_k(strip, activation)[1].flatten().bincount(minlength=width)
+                hits += count_listed(*top_k(strip, activation), width)
         if best is not None:
             merged = torch.cat([best, block])
             best = merged.topk(min(top, len(merged)), dim=0, sorted=False).values
@@ -186,8 +187,7 @@ def _strip_rows(block: Tensor) -> int:
 
 
 def _bias(reference: Tensor, total: Tensor, beta: float) -> Tensor:
-    masked = reference.isneginf()
-    return torch.where(masked, 0.0, reference + total.clamp(min=_TINY).log() / beta)
+    return uncorrected(reference + total.clamp(min=_TINY).log() / beta, reference.isneginf())
 
 
 def merge(first: BankSums, second: BankSums) -> BankSums:
