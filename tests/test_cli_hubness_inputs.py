@@ -40,9 +40,11 @@ def test_masked_entries_stay_masked(files: Path, capsys) -> None:
     masked = S.copy()
     masked[0, 1] = masked[7] = -np.inf
     np.save(files / "masked.npy", masked)
-    normalise(files, capsys, files / "masked.npy")
+    normalise(files, capsys, files / "masked.npy", "--trec", "50")
     found = np.load(files / "out" / "normalised.npy")
     np.testing.assert_array_equal(np.isneginf(found), np.isneginf(masked))
+    lists = [line.split()[0] for line in (files / "out" / "run.trec").read_text().splitlines()]
+    assert (lists.count("0"), lists.count("7"), lists.count("8")) == (49, 0, 50)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +123,13 @@ def test_ids_that_come_twice_are_refused(files: Path, capsys) -> None:
     assert "row id 'a' comes twice" in failure(capsys, "report", files / "rows.csv")
     assert "column id 'x' comes twice" in failure(capsys, "report", files / "columns.csv")
     assert "1 pair given twice (first: a, x)" in failure(capsys, "report", files / "long.csv")
+
+
+def test_ids_that_a_run_cannot_hold_are_refused_there_alone(files: Path, capsys) -> None:
+    named(["q 0", "q1"], ["v0", "v1"]).to_csv(files / "s.csv", index=False)
+    report = ["report", files / "s.csv", "-o", files / "out"]
+    assert "query id 'q 0' holds white space" in failure(capsys, *report, "--trec", "5")
+    assert momentret("hubness", *report) == 0
 
 
 def test_a_bank_that_shares_ids_with_the_test_is_refused(files: Path, capsys) -> None:

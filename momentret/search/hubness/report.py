@@ -30,6 +30,7 @@ __all__ = [
     "hub_table",
     "parameters",
     "read_tuned",
+    "require_words",
     "short",
     "summary",
     "tune_report",
@@ -113,6 +114,13 @@ def read_tuned(path: Path) -> HubnessConfig:
         raise DataError(f"{path} is not what `momentret hubness tune` writes ({error!r}); tune again") from error
 
 
+def require_words(ids: Sequence[str] | None, name: str) -> None:
+    """Refuse ids that a TREC run, whose columns are separated by white space, cannot hold."""
+    for text in ids or ():
+        if text.split() != [text]:
+            raise DataError(f"{name} id {text!r} holds white space, which a TREC run cannot; rename it, or no --trec")
+
+
 def write_trec(
     file: IO[str],
     ledger: Ledger,
@@ -126,6 +134,8 @@ def write_trec(
         for line, values in zip(places.tolist(), scores.tolist(), strict=True):
             name = query_ids[query] if query_ids else str(query)
             for rank, (place, score) in enumerate(zip(line, values, strict=True), start=1):
+                if score == -np.inf:  # masked, and so is all that follows
+                    break
                 item = gallery_ids[place] if gallery_ids else str(place)
                 file.write(f"{name} Q0 {item} {rank} {score!r} {tag}\n")
             query += 1

@@ -25,6 +25,7 @@ from momentret.search.hubness.report import (
     compare,
     hub_table,
     parameters,
+    require_words,
     summary,
     tune_report,
     tune_table,
@@ -109,6 +110,9 @@ def write_pass(
     if inputs.S is None:
         raise ConfigError("no queries: give similarities, or --queries with --gallery")
     _warn_of_lengths(inputs, wanted)
+    if wanted.trec:
+        require_words(inputs.query_ids, "query")
+        require_words(inputs.gallery_ids, "gallery")
     write = folder is not None and normaliser is not None and wanted.matrix
     with _matrix_file(folder if write else None) as matrix, inputs.timed("apply_s"):
         result = run_pass(inputs.S, normaliser, wanted.lengths, pairs, wanted.trec, matrix, wanted.ties, progress)
