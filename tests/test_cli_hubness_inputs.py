@@ -132,6 +132,18 @@ def test_ids_that_a_run_cannot_hold_are_refused_there_alone(files: Path, capsys)
     assert momentret("hubness", *report) == 0
 
 
+def test_lists_with_few_entries_are_not_taken_for_one_another(files: Path, capsys) -> None:
+    random = np.random.default_rng(0)
+    for name, size in (("s", 60), ("p", 400)):
+        places = np.stack([random.choice(1000, 10, replace=False) for _ in range(size)])
+        sparse = np.full((size, 1000), -np.inf, np.float32)
+        np.put_along_axis(sparse, places, random.random((size, 10), np.float32), 1)
+        np.save(files / f"{name}.npy", sparse)
+    arguments = ["normalise", files / "s.npy", "--query-bank", files / "p.npy", "--json", "-o", files / "out"]
+    assert momentret("hubness", *arguments) == 0
+    assert json.loads(capsys.readouterr().out)["bank"]["duplicates"] == 0
+
+
 def test_a_bank_that_shares_ids_with_the_test_is_refused(files: Path, capsys) -> None:
     columns = [f"v{i}" for i in range(50)]
     named([f"q{i}" for i in range(50)], columns).to_csv(files / "s.csv", index=False)
