@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from momentret.encoders import load_encoder
 from momentret.extract import ExtractConfig
@@ -125,6 +126,48 @@ def test_ids_that_come_twice_are_refused(files: Path, capsys) -> None:
     assert "1 pair given twice (first: a, x)" in failure(capsys, "report", files / "long.csv")
 
 
+@pytest.mark.parametrize("form", ["dense", "long"])
+def test_columns_are_put_in_the_order_of_their_ids(form: str, files: Path, capsys) -> None:
+    items, bank = [f"v{i}" for i in range(50)], [f"b{i}" for i in range(320)]
+    named([f"q{i}" for i in range(50)], items).to_csv(files / "s.csv", index=False)
+    table = named(bank, items[::-1], P[:, ::-1])
+    if form == "long":
+        table = table.melt("id", var_name="gallery_id", value_name="score").rename(columns={"id": "query_id"})
+    table.to_csv(files / "p.csv", index=False)
+    assert momentret("hubness", "normalise", files / "s.csv", "--query-bank", files / "p.csv", "-o", files / "out") == 0
+    expected = HubnessNormaliser().fit(P).transform(S)
+    np.testing.assert_allclose(np.load(files / "out" / "normalised.npy"), expected, atol=1e-6)
+    assert momentret("hubness", "fit", "--query-bank", files / "p.csv", "-o", files / "state") == 0
+    capsys.readouterr()
+    assert "other ids or order" in failure(capsys, "apply", files / "state", files / "s.csv", "-o", files / "again")
+
+
+def test_a_bank_of_other_items_is_refused(files: Path, capsys) -> None:
+    items, bank = [f"v{i}" for i in range(50)], [f"b{i}" for i in range(50)]
+    named([f"q{i}" for i in range(50)], items).to_csv(files / "s.csv", index=False)
+    named(bank, [f"w{i}" for i in range(50)], P[:50]).to_csv(files / "w.csv", index=False)
+    named(items, bank, P[:50].T).to_csv(files / "turned.csv", index=False)
+    normalise = ["normalise", files / "s.csv", "-o", files / "out", "--query-bank"]
+    assert "no column for 50 gallery items (first: 'v0'); give" in failure(capsys, *normalise, files / "w.csv")
+    assert "pass --transpose query-bank" in failure(capsys, *normalise, files / "turned.csv")
+    assert momentret("hubness", *normalise, files / "turned.csv", "--transpose", "query-bank") == 0
+
+
+def test_ids_are_text_as_they_are_written(files: Path, capsys) -> None:
+    rows = [(f"{i:03d}", f"{j:03d}", float(S[i, j])) for i in range(50) for j in range(50)]
+    pd.DataFrame(rows, columns=["query_id", "gallery_id", "score"]).to_csv(files / "s.csv", index=False)
+    (files / "truth.csv").write_text("query_id,gallery_id\n" + "".join(f"{i:03d},{i:03d}\n" for i in range(50)))
+    assert momentret("hubness", "report", files / "s.csv", "--truth", files / "truth.csv") == 0
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_the_numbers_that_pandas_names_rows_and_columns_are_names(index: bool, files: Path, capsys) -> None:
+    pd.DataFrame(S).to_csv(files / "s.csv", index=index)
+    normalise(files, capsys, files / "s.csv")
+    expected = HubnessNormaliser().fit(P).transform(S)
+    np.testing.assert_allclose(np.load(files / "out" / "normalised.npy"), expected, atol=1e-6)
+
+
 def test_ids_that_a_run_cannot_hold_are_refused_there_alone(files: Path, capsys) -> None:
     named(["q 0", "q1"], ["v0", "v1"]).to_csv(files / "s.csv", index=False)
     report = ["report", files / "s.csv", "-o", files / "out"]
@@ -142,6 +185,24 @@ def test_lists_with_few_entries_are_not_taken_for_one_another(files: Path, capsy
     arguments = ["normalise", files / "s.npy", "--query-bank", files / "p.npy", "--json", "-o", files / "out"]
     assert momentret("hubness", *arguments) == 0
     assert json.loads(capsys.readouterr().out)["bank"]["duplicates"] == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        (torch.nn.Parameter(torch.from_numpy(S)), None),
+        ({0: torch.from_numpy(S)}, None),
+        ({0: torch.from_numpy(S), 1: torch.from_numpy(P)}, "holds 0, 1: no array was named"),
+        (torch.from_numpy(S).to_sparse(), "save it dense"),
+        (torch.from_numpy(S).to(torch.float8_e4m3fn), None),
+    ],
+)
+def test_tensors_of_every_kind(value: object, word: str | None, files: Path, capsys) -> None:
+    torch.save(value, files / "s.pt")
+    if word is None:
+        assert momentret("hubness", "report", files / "s.pt") == 0
+    else:
+        assert word in failure(capsys, "report", files / "s.pt")
 
 
 def test_a_bank_that_shares_ids_with_the_test_is_refused(files: Path, capsys) -> None:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from momentret.errors import ConfigError, MismatchError
@@ -15,6 +15,7 @@ from momentret.search.hubness.checking import check_banks, few_rows, require_oth
 from momentret.search.hubness.preparing import Preparing, prepare_banks
 from momentret.search.hubness.reading import Source, read_source
 from momentret.search.hubness.rows import MatrixRows, ProductRows, Rows, content_hash
+from momentret.words import count_of
 
 __all__ = ["BACKWARD", "FORWARD", "Inputs", "open_inputs"]
 
@@ -145,17 +146,21 @@ def _open(
 ) -> Inputs:
     facts = {name: source.facts for name, source in sources.items()}
     casts = {name: source for name, source in sources.items() if source.cast}
-    right, test = sources.pop("gallery", None), sources.get("similarities") or sources.get("queries")
-    query_ids, gallery_ids = (test.row_ids, test.column_ids) if test else (None, None)
-    if "similarities" in turned:
-        query_ids, gallery_ids = gallery_ids, query_ids
+    right = sources.pop("gallery", None)
+    sources = {name: source.turned() if name in turned else source for name, source in sources.items()}
+    test = sources.get("similarities") or sources.get("queries")
+    query_ids = test.row_ids if test else None
     if right:
         gallery_ids = right.row_ids
+    else:
+        against = {name: source for name, source in sources.items() if name != "cross_bank"}  # the gallery
+        gallery_ids = test.column_ids if test else next((s.column_ids for s in against.values() if s.column_ids), None)
+        sources |= {name: _in_order(source, gallery_ids, name) for name, source in against.items()}
     if not allow_overlap:
         for name, ids in (("query_bank", query_ids), ("gallery_bank", gallery_ids)):
-            if name in sources and name not in turned:
+            if name in sources:
                 require_other_ids(sources[name].row_ids, ids, _title(name))
-    arrays = {name: source.array[:].T if name in turned else source.array for name, source in sources.items()}
+    arrays = {name: source.array for name, source in sources.items()}
     rows = _rows(arrays, None if right is None else right.array, metric, preparing.device)
     content = None if right is None else f"{metric}:{content_hash(right.array)}"
     inputs = Inputs(None, {}, None, query_ids, gallery_ids, content, facts, [], **way)
@@ -165,6 +170,21 @@ def _open(
     inputs.S, inputs.live = rows.pop("similarities", None) or rows.pop("queries", None), rows.pop("live", None)
     inputs.banks = rows
     return inputs
+
+
+def _in_order(source: Source, gallery_ids: list[str] | None, name: str) -> Source:
+    """Return a matrix with its columns in the order of the gallery, if both are named."""
+    if gallery_ids is None or source.column_ids in (None, gallery_ids):
+        return source
+    places = {text: i for i, text in enumerate(source.column_ids)}
+    missing = [text for text in gallery_ids if text not in places]
+    if missing:
+        turned = missing[0] in (source.row_ids or ())
+        way = f"it looks transposed, pass --transpose {name.replace('_', '-')}"
+        hint = way if turned else "give its similarities, -inf where there are none"
+        few = count_of(len(missing), "gallery item")
+        raise MismatchError(f"{_title(name)} has no column for {few} (first: {missing[0]!r}); {hint}")
+    return replace(source, array=source.array[:, [places[text] for text in gallery_ids]], column_ids=gallery_ids)
 
 
 def _rows(arrays: dict[str, Array], gallery: Array | None, metric: str, device: str) -> dict[str, Rows]:

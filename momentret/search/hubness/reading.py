@@ -9,7 +9,7 @@ import csv
 import hashlib
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from momentret.words import count_of
 
 __all__ = ["READERS", "Source", "read_source"]
 
+ID_COLUMNS = ("id", "query_id", "gallery_id", "Unnamed: 0")  # the last is what pandas reads a nameless one as
 HASHED = 1 << 30  # bytes of the largest file that is hashed for the report
 
 
@@ -37,6 +38,10 @@ class Source:
     def cast(self) -> bool:
         """True: the numbers are not float32 or float64, so they are computed with as float32."""
         return str(self.array.dtype).removeprefix("torch.") not in ("float32", "float64")
+
+    def turned(self) -> Source:
+        """Return the same numbers with rows and columns changed over."""
+        return replace(self, array=self.array[:].T, row_ids=self.column_ids, column_ids=self.row_ids)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -169,7 +174,8 @@ def _read_table(path: Path, key: str | None) -> Source:
         else:
             separator = "\t" if path.suffix.lower() == ".tsv" else ","
             names = _header(path, separator)
-            table = pd.read_csv(path, sep=separator, header=None if names is None else 0)
+            text = dict.fromkeys(ID_COLUMNS, str)  # 007 is not 7
+            table = pd.read_csv(path, sep=separator, header=None if names is None else 0, dtype=text)
     except ImportError as error:
         raise ConfigError(
             f"{path}: .parquet needs pyarrow: pip install 'momentret[parquet]'; or save as .npy"
@@ -178,6 +184,8 @@ def _read_table(path: Path, key: str | None) -> Source:
         raise DataError(f"{path} is not a readable table ({error}); save it as .npy") from error
     if names is not None:
         require_unique(names, f"{path}: column id")  # pandas would rename the second one
+    if table.empty:
+        raise DataError(f"{path} is a table without numbers; give rows of queries and columns of the gallery")
     if {"query_id", "gallery_id", "score"} <= set(table.columns):
         return _from_long_table(table, path)
     return _from_table(table, path)
@@ -202,7 +210,7 @@ def _from_long_table(table: Any, path: Path) -> Source:
 
 def _from_table(table: Any, path: Path) -> Source:
     first = table.columns[0]
-    with_ids = table[first].dtype.kind not in "fiub" or str(first) in ("id", "query_id")
+    with_ids = table[first].dtype.kind not in "fiub" or str(first) in ID_COLUMNS
     row_ids = [str(value) for value in table[first]] if with_ids else None
     values = table.drop(columns=first) if with_ids else table
     text = [column for column in values.columns if values[column].dtype.kind not in "fiub"]
@@ -213,9 +221,12 @@ def _from_table(table: Any, path: Path) -> Source:
 
 
 def _header(path: Path, separator: str) -> list[str] | None:
-    """Return the names in the first line, or None if it holds numbers."""
-    with open(path, encoding="utf-8", newline="") as file:
+    """Return the names in the first line, or None if it holds numbers: other than 0, 1, 2, as pandas names columns."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
         cells = next(csv.reader(file, delimiter=separator), [])
+    counted = [str(i) for i in range(len(cells))]
+    if cells == ["", *counted[:-1]] or (cells == counted and len(cells) > 2):
+        return cells
     return None if all(_is_number(cell) for cell in cells[1:] or cells) else cells
 
 
@@ -240,12 +251,16 @@ def _read_pt(path: Path, key: str | None) -> Source:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise DataError(f"{path} holds more than tensors or is damaged; save the tensor alone") from error
     if isinstance(value, dict):
-        value = value[_choose(path, key, [name for name, part in value.items() if isinstance(part, torch.Tensor)])]
+        tensors = {str(name): part for name, part in value.items() if isinstance(part, torch.Tensor)}
+        value = tensors[_choose(path, key, list(tensors))]
     if not isinstance(value, torch.Tensor):
         raise DataError(f"{path} holds a {type(value).__name__}, expected a tensor")
-    if value.dtype == torch.bfloat16:
+    if value.is_floating_point() and value.dtype not in (torch.float16, torch.float32, torch.float64):
         value = value.float()
-    return Source(value.numpy(), path)
+    try:
+        return Source(value.detach().numpy(), path)
+    except (RuntimeError, TypeError) as error:
+        raise DataError(f"{path} holds a tensor that is no plain array ({error}); save it dense") from error
 
 
 def _read_store(path: Path, key: str | None) -> Source:

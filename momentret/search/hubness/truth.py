@@ -98,4 +98,4 @@ def _read_pairs(path: Path, row_ids: list[str] | None, column_ids: list[str] | N
             columns.append([int(text) if places is None else places[text] for text in table[name].fillna("")])
         except (KeyError, ValueError) as error:
             raise DataError(f"{path}: {name} {error} is unknown; expected an id of the matrix or a position") from error
-    return np.array(columns, np.int64).T
+    return np.array(columns).T
