@@ -238,6 +238,17 @@ def test_a_certified_list_is_never_wrong(method: str, low_count: int) -> None:
     assert 0 < certified <= right
 
 
+def test_equal_items_of_a_list_may_come_in_any_order() -> None:
+    hub = HubnessNormaliser(method="dis", shrink=1.0).fit(np.tile(P[:, :30], 2))
+    raw, ids = top_k(torch.from_numpy(np.tile(S[:, :30], 2)), 60)  # items i and 30 + i are the same
+    turned = ids.reshape(60, 30, 2).flip(2).flatten(1)
+    assert not torch.equal(turned, ids)
+    for found, again in zip(
+        hub.rerank(ids.numpy(), raw.numpy(), 5), hub.rerank(turned.numpy(), raw.numpy(), 5), strict=True
+    ):
+        np.testing.assert_array_equal(found, again)
+
+
 def test_a_list_of_the_whole_gallery_is_exact() -> None:
     hub = fitted("is")
     raw, ids = top_k(torch.from_numpy(S), 60)

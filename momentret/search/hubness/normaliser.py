@@ -265,7 +265,8 @@ class HubnessNormaliser:
             raise ValueError(f"ids {tuple(places.shape)}, scores {tuple(raw.shape)}: expected both (B, K), K >= {top}")
         if places.numel() and not 0 <= int(places.min()) <= int(places.max()) < (self.items or 0):
             raise MismatchError(f"a list names gallery items outside [0, {self.items}): is it of another gallery?")
-        k, last, weights = places.shape[1], raw[:, -1], self.weights(places[:, 0])
+        first = torch.where(raw == raw[:, :1], places, torch.iinfo(places.dtype).max).amin(1)  # as `top_k` has it
+        k, last, weights = places.shape[1], raw[:, -1], self.weights(first)
         extra = None if low is None else torch.from_numpy(np.asarray(low[0])).long()
         if extra is not None and low is not None:
             twice = torch.stack([torch.isin(extra, row) for row in places])
