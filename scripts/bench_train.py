@@ -147,48 +147,27 @@ def peak_gflops(options: argparse.Namespace) -> float:
 
 def run_official(options: argparse.Namespace) -> dict[str, float]:
     """Step the official code, its own loader included, as its train_epoch does."""
-    sys.path.insert(0, str(options.reference))
+    import official_moment_detr as official
     import torch
-    from moment_detr.config import BaseOptions
-    from moment_detr.inference import setup_model
-    from moment_detr.start_end_dataset import StartEndDataset, prepare_batch_inputs, start_end_collate
 
     torch.set_num_threads(1)
     torch.manual_seed(1)
-    clip, text = options.features / "clip_features", options.features / "clip_text_features"
-    with tempfile.TemporaryDirectory() as results:
-        sys.argv = ["train", "--dset_name", "hl", "--ctx_mode", "video_tef", "--v_feat_dirs", str(clip)]
-        sys.argv += ["--v_feat_dim", "512", "--t_feat_dir", str(text), "--t_feat_dim", "512"]
-        sys.argv += ["--device", "-1" if options.device == "cpu" else "0"]
-        sys.argv += ["--exp_id", "bench", "--results_root", results]
-        stdout, sys.stdout = sys.stdout, sys.stderr
-        opt = BaseOptions().parse()
-        sys.stdout = stdout
-    sizes = {
-        "max_q_l": opt.max_q_l,
-        "max_v_l": opt.max_v_l,
-        "clip_len": opt.clip_length,
-        "max_windows": opt.max_windows,
-    }
-    data = StartEndDataset("hl", str(options.annotations), [str(clip)], str(text), ctx_mode="video_tef", **sizes)
-    workers = 0 if options.device == "cpu" else opt.num_workers
+    chosen = official.options(options.reference, options.features, "--device", "-1" if options.device == "cpu" else "0")
+    data = official.data(chosen, options.annotations)
+    from moment_detr.start_end_dataset import prepare_batch_inputs, start_end_collate
+
+    workers = 0 if options.device == "cpu" else chosen.num_workers
     loader = torch.utils.data.DataLoader(
         data, batch_size=32, shuffle=True, collate_fn=start_end_collate, num_workers=workers
     )
-    model, criterion, optimizer, _ = setup_model(opt)
-    model.train()
+    theirs = official.Stepper(chosen)
     batches, loading, now = iter(loader), [], timer(options)
 
     def step() -> None:
         start = now()
-        inputs, targets = prepare_batch_inputs(next(batches)[1], opt.device)
+        inputs, targets = prepare_batch_inputs(next(batches)[1], chosen.device)
         loading.append(now() - start)
-        losses = criterion(model(**inputs), targets)
-        total = sum(losses[k] * criterion.weight_dict[k] for k in losses if k in criterion.weight_dict)
-        optimizer.zero_grad()
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), opt.grad_clip)
-        optimizer.step()
+        theirs.step(inputs, targets)
 
     cpu, wall = clock(options.steps, step)
     share = statistics.mean(loading[WARM_UP:]) / (cpu if options.device == "cpu" else wall)

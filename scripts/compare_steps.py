@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Train the official Moment-DETR and ours from the same weights on the same batches, and compare every step's losses.
+
+    scripts/compare_steps.py --reference CHECKOUT --annotations highlight_train_release.jsonl --features FEATURES
+
+Two seeded runs of one recipe differ by chance more than any mistake would make them; here nothing is left to chance.
+Dropout is off, the official code's random choices (saliency clips, windows beyond the fifth) are given to ours, and
+everything else is each side's own: reading and preparing features, forward, matching, losses, gradients, clipping and
+AdamW; ours in the real Lightning loop. What remains is rounding, which training multiplies as it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import official_moment_detr as official
+import torch
+from lightning import Callback, Trainer
+
+from momentret.inputs import Batch, collate, pad_spans
+from momentret.models import MODELS
+from momentret.training.config import RunConfig, parse_run
+from momentret.training.data import MomentData
+from momentret.training.module import MomentModule
+from momentret.training.run import sized
+
+INPUTS = {"src_vid": "video", "src_vid_mask": "video_mask", "src_txt": "text", "src_txt_mask": "text_mask"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference", type=Path, required=True, help="checkout of jayleicn/moment_detr")
+    parser.add_argument("--annotations", type=Path, required=True, help="QVHighlights training annotations")
+    parser.add_argument("--features", type=Path, required=True, help="holds clip_features and clip_text_features")
+    parser.add_argument("--steps", type=int, default=226, help="one epoch is 226")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    chosen = official.options(
+        options.reference, options.features, "--device", "-1", "--dropout", "0", "--input_dropout", "0"
+    )
+    theirs = official.Stepper(chosen)
+    run, data = our_run(options)
+    model = MODELS[run.model_name][1](run.model)
+    model.load_state_dict(theirs.model.state_dict())
+    batches = Batches(theirs, official.data(chosen, options.annotations), data, options.steps)
+    losses = train(MomentModule(model, run.train), batches)
+    show(batches.losses, losses, batches.apart)
+
+
+def our_run(options: argparse.Namespace) -> tuple[RunConfig, MomentData]:
+    recipe = Path(__file__).parents[1] / "configs/qvhighlights/moment_detr_clip.yaml"
+    arguments = ["--config", recipe, "--data.features.root", options.features]
+    arguments += ["--data.annotations.train", options.annotations, "--data.annotations.val", options.annotations]
+    arguments += ["--moment_detr.dropout", 0, "--moment_detr.input_dropout", 0]
+    run = parse_run([*map(str, arguments), "--train.device", "cpu", "--output", "unused"])
+    data = MomentData(run.data, run.train)
+    data.setup()
+    return sized(run, data), data
+
+
+class Batches:
+    """Ours, one after the other; before each is given out, the official code has taken its step on the same queries."""
+
+    def __init__(self, theirs: official.Stepper, dataset: Any, data: MomentData, steps: int) -> None:
+        self.theirs, self.dataset, self.data, self.steps = theirs, dataset, data, steps
+        self.losses: list[dict[str, float]] = []
+        self.apart = 0.0
+        """The largest difference between the inputs of the two sides."""
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        from moment_detr.start_end_dataset import prepare_batch_inputs, start_end_collate
+
+        size = self.data.config.batch_size
+        order = torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(1)).tolist()
+        for start in range(0, self.steps * size, size):
+            keys = order[start : start + size]
+            inputs, targets = prepare_batch_inputs(start_end_collate([self.dataset[i] for i in keys])[1], "cpu")
+            ours = collate([self.data._train_examples[i] for i in keys])
+            for name, value in inputs.items():
+                self.apart = max(self.apart, float((ours[INPUTS[name]].float() - value).abs().max()))
+            ours["spans"], ours["span_counts"] = pad_spans([item["spans"] for item in targets["span_labels"]])
+            for kind, name in (("positive", "pos"), ("negative", "neg")):
+                ours[f"saliency_{kind}"] = targets[f"saliency_{name}_labels"]
+            self.losses.append({k: float(v) for k, v in self.theirs.step(inputs, targets).items()})
+            print(f"\rstep {len(self.losses)} of {self.steps}", end="", file=sys.stderr, flush=True)
+            yield ours
+
+
+def train(module: MomentModule, batches: Batches) -> list[dict[str, float]]:
+    """Run our trainer over the batches and return the losses of every step."""
+    losses: list[dict[str, float]] = []
+
+    class Read(Callback):
+        def on_train_batch_end(self, *_: object) -> None:
+            losses.append(module.mean_losses("train"))
+
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        callbacks=[Read()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, train_dataloaders=batches)
+    print(file=sys.stderr)
+    return losses
+
+
+def show(official_losses: list[dict[str, float]], our_losses: list[dict[str, float]], apart: float) -> None:
+    print(f"inputs at most {apart:.1e} apart; the largest relative difference of a loss, up to a step, and of its mean")
+    steps = [step for step in (1, 10, 30, 100, 226, 452, 1130) if step < len(our_losses)] + [len(our_losses)]
+    print(f"{'':16}" + "".join(f"{step:>10}" for step in steps) + f"{'mean':>10}")
+    for name in official_losses[0]:
+        theirs = torch.tensor([row[name] for row in official_losses], dtype=torch.float64)
+        ours = torch.tensor([row[f"train/{name}"] for row in our_losses], dtype=torch.float64)
+        each = (ours - theirs).abs() / theirs.abs()
+        cells = "".join(f"{float(each[:step].max()):10.1e}" for step in steps)
+        print(f"{name:16}{cells}{float((ours.mean() / theirs.mean() - 1).abs()):10.1e}")
+
+
+if __name__ == "__main__":
+    main()
