@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from momentret.search.merge import open_corpus
 from tests.helpers import momentret
 from tests.search.corpus import build, contents, video_of
 
@@ -38,7 +39,10 @@ def test_an_index_is_brought_over_once(folder: Path, capsys: pytest.CaptureFixtu
     assert export(folder, "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["collection"], summary["added"], summary["unchanged"], summary["videos"]) == ("films", 0, 12, 12)
-    with stored(folder) as corpus, build(folder.parent / "reference", range(12)) as reference:
+    with (
+        open_corpus(folder.parent / "qdrant" / "films") as corpus,
+        build(folder.parent / "reference", range(12)) as reference,
+    ):
         assert corpus.settings.encoder == "toy"
         for name in contents(reference):
             np.testing.assert_allclose(corpus.clips(name), reference.clips(name), atol=4e-5)  # rounded once more

@@ -53,7 +53,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a qu
 
 
 def search(
-    index: Annotated[str, typer.Argument(help="Folder of the index, or http(s)://HOST:PORT/COLLECTION on Qdrant.")],
+    index: Annotated[
+        str, typer.Argument(help="Folder of the index; on Qdrant http(s)://HOST:PORT/COLLECTION, or FOLDER/COLLECTION.")
+    ],
     words: Annotated[list[str] | None, typer.Argument(metavar="QUERY...", help="What to look for, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="Look for what a picture shows.")] = None,
     clip: Annotated[

@@ -11,7 +11,7 @@ import numpy as np
 
 from momentret.errors import ConfigError, DataError, MismatchError
 from momentret.search.backend import Backend, Query
-from momentret.search.index import CorpusIndex, IndexSettings, SearchOptions, SearchResult, Video, by_rank
+from momentret.search.index import CorpusIndex, IndexSettings, SearchOptions, SearchResult, Video, by_rank, is_index
 
 __all__ = ["Several", "merge", "open_corpora", "open_corpus"]
 
@@ -118,10 +118,10 @@ class Several:
 
 
 def open_corpus(place: str | Path, encoder: str | None = None) -> Backend:
-    """Open an index folder, or a collection on a Qdrant server, for searching.
+    """Open an index folder, or a collection of Qdrant, for searching.
 
     Args:
-        place: the folder, or ``http(s)://HOST:PORT/COLLECTION``.
+        place: the folder, or ``http(s)://HOST:PORT/COLLECTION``, or ``FOLDER/COLLECTION`` of a Qdrant without a server.
         encoder: fingerprint of the encoder that the queries come from.
 
     Raises:
@@ -129,15 +129,19 @@ def open_corpus(place: str | Path, encoder: str | None = None) -> Backend:
         DataError: it is damaged, or not there.
         MismatchError: it was made with another encoder.
     """
-    url = urlsplit(str(place))
-    if url.scheme not in ("http", "https"):
-        return CorpusIndex.open(Path(place), encoder=encoder)
+    url, folder = urlsplit(str(place)), Path(place)
+    if url.scheme in ("http", "https"):
+        prefix, _, collection = url.path.rstrip("/").rpartition("/")
+        if not collection:
+            raise ConfigError(f"{str(place)!r} names no collection; give http(s)://HOST:PORT/COLLECTION")
+        server = urlunsplit((url.scheme, url.netloc, prefix, "", ""))
+    elif (folder.parent / "collection" / folder.name).is_dir() and not is_index(folder):
+        server, collection = str(folder.parent), folder.name
+    else:
+        return CorpusIndex.open(folder, encoder=encoder)
     from momentret.search.qdrant import QdrantBackend
 
-    prefix, _, collection = url.path.rstrip("/").rpartition("/")
-    if not collection:
-        raise ConfigError(f"{str(place)!r} names no collection; give http(s)://HOST:PORT/COLLECTION")
-    return QdrantBackend.open(urlunsplit((url.scheme, url.netloc, prefix, "", "")), collection, encoder)
+    return QdrantBackend.open(server, collection, encoder)
 
 
 @contextmanager
