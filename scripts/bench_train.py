@@ -185,10 +185,12 @@ def run_ours(options: argparse.Namespace, side: str, store: str, precision: str)
     from momentret.models import MODELS
     from momentret.training.config import parse_run
     from momentret.training.data import MomentData
+    from momentret.training.memory import keep_freed_memory
     from momentret.training.module import MomentModule
     from momentret.training.run import full_shape, sized
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     recipe = Path(__file__).parents[1] / "configs/qvhighlights/moment_detr_clip.yaml"
     layout = "packed" if store == "packed" else "moment_detr"
     arguments = ["--config", recipe, "--data.features.root", options.features, "--data.features.layout", layout]

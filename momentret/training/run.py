@@ -28,6 +28,7 @@ from momentret.training.config import RunConfig
 from momentret.training.data import MomentData
 from momentret.training.folder import ResumeIO, RunFolder, report_split
 from momentret.training.graphs import BatchShape
+from momentret.training.memory import keep_freed_memory
 from momentret.training.module import MomentModule, seed_epoch
 
 __all__ = ["train"]
@@ -56,6 +57,7 @@ def train(run: RunConfig, *, resume: bool = False, overwrite: bool = False, prog
     find_device(run.train.device)
     if run.train.threads is not None:
         torch.set_num_threads(run.train.threads)
+    keep_freed_memory()
     data = MomentData(run.data, run.train)
     data.setup()  # before anything is written: bad data leaves no folder behind
     run = sized(run, data)
