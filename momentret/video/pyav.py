@@ -166,9 +166,14 @@ class Cursor:
 
 def _keyframe_index(container: Any, stream: Any) -> Any:
     """Return the container's own index where it is one of pictures: MP4 and Matroska; else None."""
+    import av
+
     names = container.format.name.split(",")
     if "matroska" in names:
-        container.seek(0, stream=stream)  # reads the cues
+        try:
+            container.seek(0, stream=stream)  # reads the cues
+        except av.error.FFmpegError:  # the file ends before its first picture
+            return None
     elif "mp4" not in names:
         return None
     return stream.index_entries

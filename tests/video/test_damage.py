@@ -51,6 +51,13 @@ def test_what_is_left_of_a_damaged_file_is_used_and_right(good: Path, tmp_path: 
     assert damage == "flipped bytes" or report.bad_packets > 0
 
 
+def test_a_matroska_file_that_ends_before_its_first_picture_is_told_plainly(tmp_path: Path) -> None:
+    path = render(tmp_path / "a.mkv", options=H264)
+    path.write_bytes(path.read_bytes()[:1200])
+    with pytest.raises(DataError, match=r"no frame could be decoded .*; get the file again"):
+        list(sample_frames(path, Sampling()))
+
+
 def test_a_ts_that_begins_in_the_middle_of_a_gop_is_read(tmp_path: Path) -> None:
     path = render(tmp_path / "a.ts", options=H264)
     content = path.read_bytes()
