@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from momentret.cli.extraction import spare_threads
+
 from .extract.films import film, films
 from .helpers import momentret
 
@@ -21,6 +23,15 @@ def extract(folder: Path, output: Path, *options: object) -> int:
     return momentret(
         "extract", folder, "--output", output, "--encoder", "fake", "--clip-length", 0.5, "--threads", 1, *options
     )
+
+
+@pytest.mark.parametrize(("most", "threads"), [("1", 1), ("3", 3), ("64", 4), ("", 4), ("4,2", 4)])
+def test_the_encoder_has_the_cores_left_over_and_no_more_threads_than_omp(
+    most: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", most)
+    assert spare_threads(4) == threads
+    assert spare_threads(-1) == 1
 
 
 def test_a_folder_becomes_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

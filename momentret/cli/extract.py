@@ -19,6 +19,7 @@ from momentret.cli.extraction import (
     Threads,
     TimeLimit,
     choose_device,
+    spare_threads,
     tell_unreadable,
     watching,
 )
@@ -78,7 +79,7 @@ def extract(
     if many and shard is not None:
         raise ConfigError("--shard is for one of several runs, --processes and --ray make them all; give one of these")
     workers = workers or max(CORES // (2 * (processes or 1)), 1)
-    threads = threads or max(CORES // (processes or 1) - workers, 1)
+    threads = threads or spare_threads(CORES // (processes or 1) - workers)
     job = Job(
         tuple(videos),
         output,

@@ -28,20 +28,34 @@ __all__ = [
     "TimeLimit",
     "Workers",
     "choose_device",
+    "spare_threads",
     "tell_unreadable",
     "watching",
 ]
 
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""Those that this process may use."""
 
 Workers = Annotated[int, typer.Option(min=1, help="Videos decoded at the same time.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, max=1024, help="Threads of the encoder; default: the cores left over.")
+    int | None,
+    typer.Option(
+        min=1, max=1024, help="Threads of the encoder; default: the cores left over, OMP_NUM_THREADS at most."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Precision = Annotated[str, typer.Option(help="fp32, or bf16 (four times as fast on CPUs with AMX).")]
 TimeLimit = Annotated[float, typer.Option(help="Seconds to wait for the next frame of a video.")]
 MemoryLimit = Annotated[int, typer.Option(help="MiB that decoding a video may take.")]
+
+
+def spare_threads(cores: int) -> int:
+    """Return the threads that an encoder has by default: one for each of `cores`, OMP_NUM_THREADS at most.
+
+    On cores that others use too, threads that wait for each other take many times as long as one.
+    """
+    most = os.environ.get("OMP_NUM_THREADS", "")
+    return max(min(cores, int(most)) if most.isdecimal() else cores, 1)
 
 
 def choose_device(device: str, threads: int) -> str:

@@ -22,6 +22,7 @@ from momentret.cli.extraction import (
     TimeLimit,
     Workers,
     choose_device,
+    spare_threads,
     tell_unreadable,
     watching,
 )
@@ -121,7 +122,7 @@ def _bring_up_to_date(
     workers, threads, device, precision = machine
     limit = Limits(limits[0], limits[1] << 20)
     options: dict[str, Any] = {
-        "device": choose_device(device, threads or max(CORES - workers, 1)),
+        "device": choose_device(device, threads or spare_threads(CORES - workers)),
         "precision": precision,
     }
     new = not folder.exists()

@@ -21,6 +21,7 @@ from momentret.cli.extraction import (
     TimeLimit,
     Workers,
     choose_device,
+    spare_threads,
     tell_unreadable,
     watching,
 )
@@ -143,7 +144,9 @@ def find(
 
     config = ExtractConfig(clip_length, fps, keyframes, decoder)
     limits, options = Limits(time_limit, memory_limit << 20), _options(top, per_video, overlap, level, False, None)
-    model = load_encoder(encoder, device=choose_device(device, threads or max(CORES - workers, 1)), precision=precision)
+    model = load_encoder(
+        encoder, device=choose_device(device, threads or spare_threads(CORES - workers)), precision=precision
+    )
     recipe = Recipe(model.fingerprint, config)
     outcomes: list[Outcome] = []
     with watching(find_videos(videos)) as (tick, watch):
@@ -193,7 +196,7 @@ def _opened(
         recipe = Recipe.of(index)
         machine: dict[str, Any] = {}
         if (encoder or recipe.fingerprint.name) != "fake":
-            machine = {"device": choose_device(device, threads or CORES), "precision": precision}
+            machine = {"device": choose_device(device, threads or spare_threads(CORES)), "precision": precision}
         model = recipe.load_encoder(encoder, **machine)
         folder = index.folder if isinstance(index, CorpusIndex) else None
         yield SearchEngine(index, model, recipe, folder=folder, cache=cache_folder(), progress=progress_bar)
