@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from momentret.config import nearest
 from momentret.encoders.base import Encoder, Fingerprint, QueryVectors
 from momentret.encoders.fake import FakeEncoder
 from momentret.encoders.phrases import split_phrases
@@ -31,7 +30,7 @@ def load_encoder(name: str, *, device: str = "cpu", precision: str = "fp32", bat
         CheckpointError: the weights cannot be had, or are not what they should be.
     """
     if precision not in PRECISIONS:
-        raise ConfigError(f"no precision {precision!r}{nearest(precision, list(PRECISIONS))}")
+        raise ConfigError(f"no precision {precision!r}; use {' or '.join(PRECISIONS)}")
     if name == "fake":
         return FakeEncoder()
     if name == "offline":

@@ -153,5 +153,5 @@ def test_files_that_are_no_weights_of_the_model_are_refused(folder: Path) -> Non
 
 
 def test_a_precision_that_is_not_there_is_named(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="no precision 'bf61', did you mean 'bf16'"):
-        load_encoder(f"local-dir:{folder}", precision="bf61")
+    with pytest.raises(ConfigError, match="no precision 'fp16'; use fp32 or bf16"):
+        load_encoder(f"local-dir:{folder}", precision="fp16")
