@@ -212,7 +212,7 @@ def _tell(row: dict[str, Any]) -> None:
     if "error" in row:
         typer.echo(f"not cut: {one_line(row['error'])}", err=True)
         return
-    text = f"{row['output']}: {row['end'] - row['start']:.2f} s, {row['frames']} frames"
+    text = f"{row['output']}: {row['end'] - row['start']:.2f} s, {count_of(row['frames'], 'frame')}"
     text += " and sound" if row["sound"] else ""
     if abs(row["early"]) >= 0.01:
         how = "early, at a keyframe" if row["early"] > 0 else "late, where the picture does"
