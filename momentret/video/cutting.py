@@ -5,6 +5,7 @@ This process opens the file itself: for files that nobody vouches for use `Isola
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,13 @@ def _writing(path: Path, cut: Cut) -> Iterator[Any]:
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"{str(path)!r} cannot be written as {cut.format} ({reason}); "
-            f"try {'another ending' if cut.exact else 'the ending .mkv, or --exact'}"
+            f"{str(path)!r} cannot be written as {cut.format} ({reason}); {_next_step(error, cut)}"
         ) from error
+
+
+def _next_step(error: Exception, cut: Cut) -> str:
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        return "make room on the disk"
+    if cut.exact:
+        return "try another ending"
+    return "try --exact" if cut.format == "matroska" else "try the ending .mkv, or --exact"

@@ -202,8 +202,21 @@ def test_pictures_without_timestamps_are_cut_exactly_only(tmp_path: Path) -> Non
 
 
 def test_what_a_container_cannot_hold_is_said(videos: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"h264.mp4' cannot be written as webm .*; try"):
+    with pytest.raises(DataError, match=r"h264.mp4' cannot be written as webm .*; try the ending .mkv, or --exact"):
         cut_video(videos / "h264.mp4", Cut(0.0, 1.0, str(tmp_path / "a.webm"), exact=False))
+
+
+def test_nobody_is_sent_to_the_container_that_could_not_hold_it(tmp_path: Path) -> None:
+    path = render(tmp_path / "a.wmv", "wmv2")
+    with pytest.raises(DataError, match=r"a.wmv' cannot be written as matroska .*; try --exact"):
+        cut_video(path, Cut(0.0, 1.0, str(tmp_path / "a.mkv"), exact=False))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_full_disk_is_no_matter_of_the_container(videos: Path, exact: bool) -> None:
+    with pytest.raises(DataError, match=r"h264.mp4' cannot be written .*No space left.*; make room on the disk"):
+        cut_video(videos / "h264.mp4", Cut(0.0, 1.0, "/dev/full", exact, format="matroska"))
 
 
 @pytest.mark.parametrize("window", [(1.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (0.0, float("nan")), (0.0, float("inf"))])
