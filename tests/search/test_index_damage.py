@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import random
 import resource
 import shutil
@@ -29,6 +30,11 @@ def run_script(name: str, *options: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, ROOT / "scripts" / name, *options]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_damage_is_told_the_same_from_another_process() -> None:
+    error = DamagedIndexError(Path("index/lock"), "is missing", "make another")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) == "index file 'index/lock' is missing; make another"
 
 
 def test_fifty_kills_lose_nothing() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from momentret.errors import ConfigError, DataError, FeatureError, MismatchError, OutputExistsError
-from momentret.search.index import CorpusIndex, Filter, IndexLockedError, IndexSettings, SeenFile, Video, changes
+from momentret.search.index import CorpusIndex, Filter, IndexLockedError, IndexSettings, SeenFile, Video, changes, store
 from tests.search.corpus import DIM, build, clips_of, contents, to_format_1, unit, video_of
 
 
@@ -151,6 +151,15 @@ def test_a_taken_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(OutputExistsError):
         CorpusIndex.create(tmp_path, IndexSettings(dim=4))
+
+
+def test_the_name_of_a_new_index_is_as_durable_as_what_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(store, "sync_folder", synced.append)
+    build(tmp_path / "new" / "index", range(1)).close()
+    assert {tmp_path, tmp_path / "new", tmp_path / "new" / "index"} <= set(synced)
 
 
 def test_one_writes_and_many_read(tmp_path: Path) -> None:

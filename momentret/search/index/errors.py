@@ -16,8 +16,11 @@ class DamagedIndexError(DataError):
     """A file of the index is missing, truncated, changed, or of a newer format."""
 
     def __init__(self, path: Path, what: str, step: str = REPAIR) -> None:
-        super().__init__(f"index file {str(path)!r} {what}; {step}")
+        super().__init__(path, what, step)  # what it takes, so that it comes whole out of another process
         self.path, self.what, self.step = path, what, step
+
+    def __str__(self) -> str:
+        return f"index file {str(self.path)!r} {self.what}; {self.step}"
 
 
 class IndexLockedError(DataError):

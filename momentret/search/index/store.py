@@ -317,10 +317,13 @@ def can_begin(folder: Path) -> bool:
 
 def create_store(folder: Path, manifest: Manifest) -> None:
     """Make the files of an empty index in a folder of which `can_begin` is true."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
     Log(folder / manifest.log).close()
     sync_folder(folder)
     write_manifest(folder, manifest)
+    for path in made:
+        sync_folder(path.parent)
 
 
 def _mergeable(sealed: Sequence[Segment], clips: int) -> int:
