@@ -15,6 +15,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,7 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         from moment_detr.start_end_dataset import prepare_batch_inputs, start_end_collate
 
-        size = self.data.config.batch_size
-        order = torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(1)).tolist()
-        for start in range(0, self.steps * size, size):
-            keys = order[start : start + size]
+        for keys in islice(self._orders(), self.steps):
             inputs, targets = prepare_batch_inputs(start_end_collate([self.dataset[i] for i in keys])[1], "cpu")
             ours = collate([self.data._train_examples[i] for i in keys])
             for name, value in inputs.items():
@@ -94,6 +92,13 @@ class Batches:
             self.losses.append({k: float(v) for k, v in self.theirs.step(inputs, targets).items()})
             print(f"\rstep {len(self.losses)} of {self.steps}", end="", file=sys.stderr, flush=True)
             yield ours
+
+    def _orders(self) -> Iterator[list[int]]:
+        """Yield which queries make a batch, epoch after epoch."""
+        random = torch.Generator().manual_seed(1)
+        while True:
+            for keys in torch.randperm(len(self.dataset), generator=random).split(self.data.config.batch_size):
+                yield keys.tolist()
 
 
 def train(module: MomentModule, batches: Batches) -> list[dict[str, float]]:
