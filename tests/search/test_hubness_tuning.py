@@ -45,6 +45,12 @@ def test_without_pairs_the_skewness_of_held_out_bank_queries_decides(validation)
         tune_unpaired(P[:19])
 
 
+def test_held_out_rows_are_not_those_at_the_top_of_a_sorted_bank(validation) -> None:
+    bank = validation[1].copy()
+    bank[: len(bank) // 10] = bank[0]  # these alone would find the same ten of 150 items: a skewness of 3.5
+    assert tune_unpaired(bank).best.skewness < 3
+
+
 @pytest.mark.parametrize("method", ["dsl", "sn", "dbsn"])
 def test_methods_that_cannot_be_tuned_say_so(method: str) -> None:
     with pytest.raises(ConfigError, match="cannot be tuned"):

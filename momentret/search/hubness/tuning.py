@@ -142,7 +142,7 @@ def _within_one_error(best: np.ndarray, other: np.ndarray) -> bool:
 def tune_unpaired(query_bank: Array | Rows, method: str = "is", progress: Progress = silent) -> TuneResult:
     """Choose the temperature that leaves held-out bank queries the least skewed N_10.
 
-    The first tenth of the bank, at most 1000 rows, is held out: shuffle a bank that is sorted.
+    A tenth of the bank, at most 1000 rows drawn at random (the same ones every time), is held out.
 
     Raises:
         DataError: the bank has fewer than 20 rows.
@@ -151,7 +151,8 @@ def tune_unpaired(query_bank: Array | Rows, method: str = "is", progress: Progre
     if bank.shape[0] < 20:
         raise DataError(f"the query bank has {bank.shape[0]} rows, expected at least 20 to hold some out")
     held = min(HELD_OUT, bank.shape[0] // 10)
-    live, rest = bank.pick(np.arange(held)), bank.pick(np.arange(held, bank.shape[0]))
+    order = np.random.default_rng(0).permutation(bank.shape[0])
+    live, rest = bank.pick(np.sort(order[:held])), bank.pick(np.sort(order[held:]))
     if METHODS[method].gallery_bank:
         raise ConfigError(f"method {method!r} needs pairs to be tuned; give ground truth")
     trials = []
