@@ -25,8 +25,8 @@ __all__ = ["DATASETS", "DatasetInfo", "detect_dataset", "examine", "group_findin
 _INFOS = [module.INFO for module in (qvhighlights, tvsum, youtube_highlights, charades_sta, activitynet, tacos)]
 DATASETS: dict[str, DatasetInfo] = {info.name: info for info in _INFOS}
 
-_LOG = logging.getLogger(__name__)
-_LOG_LEVELS = {"note": logging.INFO, "dropped": logging.WARNING, "warning": logging.WARNING}
+logger = logging.getLogger(__name__)
+_LEVELS = {"note": logging.INFO, "dropped": logging.WARNING, "warning": logging.WARNING}
 
 
 def read_annotations(
@@ -49,8 +49,8 @@ def read_annotations(
         more = f" ({len(reading.errors) - 1} more: momentret data check)" if len(reading.errors) > 1 else ""
         raise AnnotationError(f"{path}, {reading.errors[0]}{more}")
     for rule, findings in group_findings(reading.findings).items():
-        level = _LOG_LEVELS[findings[0].level]
-        _LOG.log(level, "%s: %s in %s: %s", path, rule, count_of(len(findings), "row"), first_few(findings, "; "))
+        level = _LEVELS[findings[0].level]
+        logger.log(level, "%s: %s in %s: %s", path, rule, count_of(len(findings), "row"), first_few(findings, "; "))
     return reading.annotations
 
 

@@ -32,7 +32,7 @@ from momentret.training.module import MomentModule
 
 __all__ = ["ResumeIO", "RunFolder", "report_split"]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SELECTION = ("MR-full-mAP", "mAP")  # what the best checkpoint is best in: the first that the data set's report has
 DRAWN = (*SELECTION, "MR-full-R1@0.5", "MR-full-R1@0.7", "HL-min-VeryGood-mAP", "HL-min-VeryGood-Hit1")
@@ -86,7 +86,7 @@ class RunFolder(Callback):
             self.best, self.stale = score, 0
             self._write("best", trainer, pl_module, predictions, report)
         if self.run.train.patience is not None and self.stale > self.run.train.patience:
-            log.info("no better validation in %d: stopping", self.stale)
+            logger.info("no better validation in %d: stopping", self.stale)
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -19,7 +19,7 @@ from momentret.words import count_of
 
 __all__ = ["BACKWARD", "FORWARD", "Inputs", "open_inputs"]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 TRANSPOSABLE = ("similarities", "query-bank", "gallery-bank")
 FORWARD, BACKWARD = "query-to-gallery", "gallery-to-query"
 OPPOSITE = {"queries": "gallery", "gallery": "queries", "query_bank": "gallery_bank", "gallery_bank": "query_bank"}
@@ -55,7 +55,7 @@ class Inputs:
             return
         self.warnings.append(message)
         if self.said is None or message not in self.said:
-            log.warning(message if self.said is None else f"{self.direction}: {message}")
+            logger.warning(message if self.said is None else f"{self.direction}: {message}")
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
