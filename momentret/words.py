@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["count_of", "first_few"]
+__all__ = ["clock", "count_of", "first_few"]
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as a clock shows them.
+
+    Example:
+        >>> clock(7.25), clock(62.0), clock(3723.5)
+        ('0:07.2', '1:02', '1:02:03.5')
+    """
+    tenths = round(max(seconds, 0.0) * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    tail = f"{rest // 10:02d}" + (f".{rest % 10}" if rest % 10 else "")
+    return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"
 
 
 def count_of(number: int, noun: str) -> str:

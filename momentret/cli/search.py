@@ -25,6 +25,7 @@ from momentret.cli.extraction import (
     tell_unreadable,
     watching,
 )
+from momentret.words import clock
 
 if TYPE_CHECKING:
     from momentret.extract import Outcome
@@ -281,7 +282,7 @@ def _show(answer: Answer) -> None:
     else:
         title = f"Nothing here matches: {answer.query} (sure: {_percent(answer.presence)}); the nearest moments:"
     rows = [
-        (f"{_clock(m.start)} - {_clock(m.end)}", m.video_id, f"{m.score:.3f}", _percent(m.confidence), m.path)
+        (f"{clock(m.start)} - {clock(m.end)}", m.video_id, f"{m.score:.3f}", _percent(m.confidence), m.path)
         for m in answer.moments
     ]
     print_table(one_line(title), ("time", "video", "score", "sure", "file"), rows)
@@ -289,10 +290,3 @@ def _show(answer: Answer) -> None:
 
 def _percent(probability: float | None) -> str:
     return "not known" if probability is None else f"{probability:.0%}"
-
-
-def _clock(seconds: float) -> str:
-    """Return a time as people write it: ``75.25`` -> ``01:15.3``, with hours where there are any."""
-    minutes, rest = divmod(round(max(seconds, 0.0), 1), 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes:02d}:{rest:04.1f}"

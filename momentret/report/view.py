@@ -9,9 +9,9 @@ from pathlib import Path
 from momentret.files import valid_text
 from momentret.report.thumbnails import POSTER, STRIP, Pictures, poster_time, strip_times
 from momentret.search.answers import Answer, Curve, FoundMoment
-from momentret.words import count_of
+from momentret.words import clock, count_of
 
-__all__ = ["MomentView", "QueryView", "Shot", "Timeline", "clock", "readable", "view_answers"]
+__all__ = ["MomentView", "QueryView", "Shot", "Timeline", "readable", "view_answers"]
 
 NEAREST = "What comes nearest"
 MAX_POINTS = 400  # of a curve: more cannot be told apart on a screen
@@ -171,17 +171,3 @@ def _clamp(value: float) -> float:
 def readable(text: str) -> str:
     """Return text that shows what it holds: nothing invisible, nothing that turns the writing around."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in valid_text(text))
-
-
-def clock(seconds: float) -> str:
-    """Return seconds as a clock shows them.
-
-    Example:
-        >>> clock(7.25), clock(62.0), clock(3723.5)
-        ('0:07.2', '1:02', '1:02:03.5')
-    """
-    tenths = round(max(seconds, 0.0) * 10)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    tail = f"{rest // 10:02d}" + (f".{rest % 10}" if rest % 10 else "")
-    return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"
