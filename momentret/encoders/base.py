@@ -90,9 +90,13 @@ def query_by_phrases(encoder: Encoder, query: str, tokens: str = "phrases") -> Q
 
 
 def require_text(query: str) -> str:
-    """Return `query`, refusing one that says nothing."""
+    """Return `query`, refusing one that says nothing or is no Unicode: what a terminal of another coding sends."""
     if not query.strip():
         raise DataError("the query is empty; say in words what to look for")
+    try:
+        query.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"the query {query!r} is not UTF-8; use a terminal, or a locale, that is") from error
     return query
 
 

@@ -35,6 +35,11 @@ def test_a_query_gives_its_phrases() -> None:
     assert np.array_equal(found.sentence, found.tokens[0])
 
 
+def test_a_query_that_is_no_utf_8_is_refused() -> None:
+    with pytest.raises(DataError, match=r"the query 'caf\\udce9' is not UTF-8; use a terminal"):
+        FakeEncoder().encode_query("caf\udce9")
+
+
 @pytest.mark.parametrize("query", ["", "  \n"])
 def test_an_empty_query_is_refused(query: str) -> None:
     with pytest.raises(DataError, match="the query is empty"):
