@@ -6,6 +6,7 @@ import logging
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,15 @@ def test_what_begins_with_a_dash_is_said_to_go_after_two(capsys: pytest.CaptureF
 def test_a_misspelt_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert momentret("search", "index", "dog", "--minu", "cat") == 2
     assert "No such option: --minu (Possible options: --minus)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [["data", "check"], ["predict"], ["cut", "--output", "clips"]])
+def test_a_folder_in_place_of_a_file_is_told_so(
+    verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = ["queries.jsonl", "--features", "f", "--output", tmp_path / "o.jsonl"] if verb[0] == "predict" else []
+    assert momentret(*verb, tmp_path, *rest) == 1
+    assert capsys.readouterr().err == f"momentret: {tmp_path} is a folder, and a file was expected; name the file\n"
 
 
 def test_help_is_quick() -> None:

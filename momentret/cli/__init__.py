@@ -67,6 +67,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except SystemExit as stop:  # a parser inside a verb: --print_config, --help
         return stop.code if isinstance(stop.code, int) else 0
+    except IsADirectoryError as error:
+        return _fail(f"{error.filename} is a folder, and a file was expected; name the file", 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", 1)
