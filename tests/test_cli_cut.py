@@ -62,6 +62,7 @@ def test_a_bad_file_does_not_stop_the_others(film: Path, tmp_path: Path, capsys:
     assert (shown["cut"], shown["failed"]) == (1, 2)
     assert "bad.mp4' cannot be read as a video" in shown["cuts"][0]["error"]
     assert "gone.mp4' cannot be opened" in shown["cuts"][1]["error"]
+    assert "if it was moved, momentret index add" in shown["cuts"][1]["error"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["03-film-0.5s-1s.mp4"]
 
 

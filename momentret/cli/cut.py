@@ -193,7 +193,9 @@ def _carry_out(job: _Job, cutter: IsolatedCutter, exact: bool, overwrite: bool, 
             report = cutter.cut(job.path, wanted, reached)
         return {**row, "output": str(output), "exact": exact, **_facts(job, report)}
     except MomentretError as error:
-        return {**row, "error": " ".join(str(error).split())}
+        moved = job.rank is not None and not job.path.exists()
+        step = "; if it was moved, momentret index add its new folder and search again" if moved else ""
+        return {**row, "error": " ".join(str(error).split()) + step}
 
 
 def _facts(job: _Job, report: CutReport) -> dict[str, Any]:
