@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from momentret.search.hubness.normaliser import HubnessNormaliser
+from momentret.search.hubness.tuning import hold_out_rows, tune
 from tests.helpers import momentret
 from tests.search.hubness_helpers import matrices, world
 
@@ -144,6 +145,29 @@ def test_tuned_settings_are_applied(files: Path, capsys) -> None:
 def test_tuning_without_pairs(files: Path, capsys) -> None:
     assert momentret("hubness", "tune", "--query-bank", files / "P.npy", "--json") == 0
     assert json.loads(capsys.readouterr().out)["selection"]["rule"] == "least-skewness"
+
+
+def test_tuning_on_pairs_of_the_banks(files: Path, capsys) -> None:
+    banks = ["--query-bank", files / "bank_text.npy", "--gallery-bank", files / "bank_video.npy"]
+    assert momentret("hubness", "tune", *banks, "--paired-banks", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    held, rest = hold_out_rows(320)
+    text, video = (np.load(files / f"bank_{name}.npy") for name in ("text", "video"))
+    pairs = np.stack((np.arange(32), np.arange(32)), axis=1)
+    gallery = video[held].T
+    expected = tune(text[held] @ gallery, text[rest] @ gallery, pairs, gallery_bank=video[rest] @ gallery)
+    assert (found["selection"]["rule"], found["selection"]["chosen"]["method"]) == (
+        "one-standard-error",
+        expected.config.method,
+    )
+    assert found["selection"]["chosen"]["R1"] == pytest.approx(expected.chosen.R1)
+
+
+def test_what_pairs_of_banks_need(files: Path, capsys) -> None:
+    bank = ["tune", "--query-bank", files / "bank_text.npy", "--paired-banks"]
+    assert "give these two and no similarities" in failure(capsys, *bank)
+    np.save(files / "few.npy", np.load(files / "bank_video.npy")[:300])
+    assert "row i of both must be a pair" in failure(capsys, *bank, "--gallery-bank", files / "few.npy")
 
 
 def test_a_state_is_fitted_once_and_applied_later(files: Path, capsys) -> None:

@@ -236,6 +236,11 @@ def tune(
     gallery_bank: str | None = GALLERY_BANK,
     queries: str | None = QUERIES,
     gallery: str | None = GALLERY,
+    paired_banks: bool = typer.Option(
+        False,
+        "--paired-banks",
+        help="Row i of both banks (embeddings) is a pair: a tenth validates.",
+    ),
     metric: str = METRIC,
     method: str = typer.Option("auto", "--method", "-m", help="A bank method, or auto."),
     truth: str = typer.Option("diag", "--truth", help="diag, captions:N, or a .csv of query_id,gallery_id."),
@@ -251,7 +256,11 @@ def tune(
     threads: int | None = THREADS,
     as_json: bool = JSON,
 ) -> None:
-    """Choose method, temperature, k and shrinkage on validation queries, or on held-out bank rows if there are none."""
+    """Choose method, temperature, k and shrinkage on validation queries, or on held-out bank rows if there are none.
+
+    Without similarities or --queries: with --paired-banks by R@1 of pairs that are held out, else by the skewness of
+    N_10 of held-out bank queries.
+    """
     options = locals()
     from contextlib import nullcontext
 

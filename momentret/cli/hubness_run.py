@@ -36,6 +36,7 @@ SPECS = (
     "live",
     "transpose",
     "allow_overlap",
+    "paired_banks",
 )
 
 

@@ -15,6 +15,7 @@ from momentret.search.hubness.checking import check_banks, few_rows, require_oth
 from momentret.search.hubness.preparing import Preparing, prepare_banks
 from momentret.search.hubness.reading import Source, read_source
 from momentret.search.hubness.rows import MatrixRows, ProductRows, Rows, content_hash
+from momentret.search.hubness.tuning import hold_out_rows
 from momentret.words import count_of
 
 __all__ = ["BACKWARD", "FORWARD", "Inputs", "open_inputs"]
@@ -78,6 +79,7 @@ def open_inputs(
     transpose: Collection[str] = (),
     direction: str = FORWARD,
     allow_overlap: bool = False,
+    paired_banks: bool = False,
     preparing: Preparing | None = None,
     said: Collection[str] | None = None,
 ) -> Inputs:
@@ -96,6 +98,8 @@ def open_inputs(
         direction: `BACKWARD` lets gallery items ask and ranks the queries: embeddings change places, similarities are
             turned, and banks of similarities must be those of the other direction (training items × queries).
         allow_overlap: banks may hold items of the test set.
+        paired_banks: the banks are embeddings and row i of both belong together: a tenth of them, held out, are the
+            queries and the gallery.
         preparing: what is done with the banks.
         said: warnings of the other direction, if that was gone through before: they are not logged again.
 
@@ -104,6 +108,11 @@ def open_inputs(
         DataError: a file cannot be used.
         MismatchError: two inputs are not of one gallery.
     """
+    if paired_banks and (similarities or queries or gallery or not (query_bank and gallery_bank)):
+        raise ConfigError(
+            "--paired-banks takes queries and gallery from --query-bank and --gallery-bank, embeddings both; "
+            "give these two and no similarities, --queries or --gallery"
+        )
     if gallery and similarities:
         raise ConfigError("both similarities and --gallery were given; give one kind of input")
     if queries and not gallery:
@@ -124,9 +133,26 @@ def open_inputs(
         specs = {OPPOSITE.get(name, name) if gallery else name: spec for name, spec in specs.items()}
         turned ^= set() if gallery else {"similarities"}
     sources = {name: read_source(spec, _title(name)) for name, spec in specs.items() if spec}
+    if paired_banks:
+        sources = _hold_out_pairs(sources["query_bank"], sources["gallery_bank"])
+    embeddings = "gallery" in sources
     inputs = _open(sources, metric, turned, allow_overlap, preparing or Preparing(), direction=direction, said=said)
-    _check(inputs, gallery is not None, allow_overlap)
+    _check(inputs, embeddings, allow_overlap)
     return inputs
+
+
+def _hold_out_pairs(query_bank: Source, gallery_bank: Source) -> dict[str, Source]:
+    rows, others = query_bank.array.shape[0], gallery_bank.array.shape[0]
+    if rows != others:
+        raise MismatchError(f"the query bank has {rows} rows, the gallery bank {others}: row i of both must be a pair")
+    held, rest = hold_out_rows(rows)
+    gallery = gallery_bank.picked(held)
+    return {
+        "queries": query_bank.picked(held),
+        "gallery": replace(gallery, array=gallery.array[:]),
+        "query_bank": query_bank.picked(rest),
+        "gallery_bank": gallery_bank.picked(rest),
+    }
 
 
 def _check(inputs: Inputs, embeddings: bool, allow_overlap: bool) -> None:

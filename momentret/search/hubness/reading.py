@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from momentret.errors import ConfigError, DataError
-from momentret.search.hubness.arrays import Array
+from momentret.search.hubness.arrays import Array, pick_rows
 from momentret.words import count_of
 
 __all__ = ["READERS", "Source", "read_source"]
@@ -42,6 +42,11 @@ class Source:
     def turned(self) -> Source:
         """Return the same numbers with rows and columns changed over."""
         return replace(self, array=self.array[:].T, row_ids=self.column_ids, column_ids=self.row_ids)
+
+    def picked(self, rows: np.ndarray) -> Source:
+        """Return the rows at rising positions."""
+        ids = None if self.row_ids is None else [self.row_ids[i] for i in rows]
+        return replace(self, array=pick_rows(self.array, rows), row_ids=ids)
 
     @property
     def facts(self) -> dict[str, Any]:

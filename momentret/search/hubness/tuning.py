@@ -20,8 +20,9 @@ from momentret.search.hubness.diagnosis import hubness_statistics, k_occurrence
 from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.retrieval import check_pairs, ranks, retrieval_metrics
 from momentret.search.hubness.rows import Rows, as_rows
+from momentret.words import count_of
 
-__all__ = ["SHRINKS", "Trial", "TuneResult", "grid", "tune", "tune_unpaired"]
+__all__ = ["SHRINKS", "Trial", "TuneResult", "grid", "hold_out_rows", "tune", "tune_unpaired"]
 
 QUERY_GRID = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0)  # over the standard deviation
 GALLERY_GRID = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -139,27 +140,36 @@ def _within_one_error(best: np.ndarray, other: np.ndarray) -> bool:
     return difference <= math.sqrt(max(0.0, gained + lost - difference**2 / size))
 
 
+def hold_out_rows(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of the bank rows that are held out, and of the others, both rising.
+
+    It is a tenth, at most 1000, drawn at random: the same ones every time.
+
+    Raises:
+        DataError: there are fewer than 20 rows.
+    """
+    if rows < 20:
+        raise DataError(f"the query bank has {count_of(rows, 'row')}, expected at least 20 to hold some out")
+    order, held = np.random.default_rng(0).permutation(rows), min(HELD_OUT, rows // 10)
+    return np.sort(order[:held]), np.sort(order[held:])
+
+
 def tune_unpaired(query_bank: Array | Rows, method: str = "is", progress: Progress = silent) -> TuneResult:
     """Choose the temperature that leaves held-out bank queries the least skewed N_10.
-
-    A tenth of the bank, at most 1000 rows drawn at random (the same ones every time), is held out.
 
     Raises:
         DataError: the bank has fewer than 20 rows.
     """
     bank = as_rows(query_bank, "the query bank")
-    if bank.shape[0] < 20:
-        raise DataError(f"the query bank has {bank.shape[0]} rows, expected at least 20 to hold some out")
-    held = min(HELD_OUT, bank.shape[0] // 10)
-    order = np.random.default_rng(0).permutation(bank.shape[0])
-    live, rest = bank.pick(np.sort(order[:held])), bank.pick(np.sort(order[held:]))
+    held, others = hold_out_rows(bank.shape[0])
+    live, rest = bank.pick(held), bank.pick(others)
     if METHODS[method].gallery_bank:
         raise ConfigError(f"method {method!r} needs pairs to be tuned; give ground truth")
     trials = []
     settings = grid(method)
     for config in progress(settings, "tuning", len(settings)):
         hub = HubnessNormaliser(config).fit(rest)
-        skewness = hubness_statistics(k_occurrence(hub.transform(live), 10), held, 10).skewness
+        skewness = hubness_statistics(k_occurrence(hub.transform(live), 10), len(held), 10).skewness
         spread = float(hub.bias().std(correction=0)) if hub.terms else 0.0
         trials.append(Trial(config, spread, skewness=skewness))
     best = min(trials, key=lambda trial: abs(_known(trial.skewness)))
