@@ -30,6 +30,23 @@ def with_holes(files: Path) -> np.ndarray:
     return np.delete(P, [7, 90, 300], axis=0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "option", "kept"), [("emb", "auto", 320), ("emb", "keep", 340), ("sim", "auto", 340), ("sim", "drop", 320)]
+)
+def test_bank_rows_that_repeat_another(kind: str, option: str, kept: int, files: Path, capsys) -> None:
+    embedded = np.load(files / "bank_text.npy")
+    np.save(files / "emb.npy", np.concatenate([embedded, embedded[:20]]))
+    np.save(files / "sim.npy", np.concatenate([P, P[:20]]))
+    embeddings = ["--queries", files / "text.npy", "--gallery", files / "video.npy"]
+    test = embeddings if kind == "emb" else [files / "S.npy"]
+    arguments = [*test, "--query-bank", files / f"{kind}.npy", "--duplicates", option, "-o", files / "out", "--json"]
+    assert momentret("hubness", "normalise", *arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["bank"]["n_query"] == kept
+    assert any("repeat another" in text for text in report["warnings"])
+    assert ("duplicates_removed" in report["inputs"]["query_bank"]) == (kept == 320)
+
+
 @pytest.mark.parametrize("method", ["is", "dis", "nnn", "gc", "bank-sinkhorn"])
 def test_bank_rows_with_holes_can_be_left_out(method: str, files: Path, capsys) -> None:
     rest = with_holes(files)

@@ -19,6 +19,7 @@ __all__ = [
     "CROSS_BANK",
     "DEVICE",
     "DIRECTION",
+    "DUPLICATES",
     "FAIL_IF_WORSE",
     "GALLERY",
     "GALLERY_BANK",
@@ -92,6 +93,9 @@ DIRECTION = typer.Option(
     "query-to-gallery", "--direction", help="query-to-gallery, gallery-to-query, or (of embeddings) both."
 )
 NAN = typer.Option("error", "--nan", help="Bank rows with NaN or +inf: error, or drop-bank-rows.")
+DUPLICATES = typer.Option(
+    "auto", "--duplicates", help="Bank rows that repeat another: drop, keep, or auto: drop those of embeddings."
+)
 BANK_SAMPLE = typer.Option(None, "--bank-sample", min=1, help="Use so many rows of each bank, at random [all].")
 SEED = typer.Option(0, "--seed", min=0, help="Of --bank-sample.")
 BANK_DOMAIN = typer.Option(None, "--bank-domain", help="other: a weaker nnn (alpha 0.5, top 16), for a foreign bank.")

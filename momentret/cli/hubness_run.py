@@ -47,12 +47,13 @@ def opened(options: dict[str, Any], cross: bool = False, **more: Any) -> Inputs:
 
     device, threads = options["device"], options["threads"]
     preparing = Preparing(
-        options.get("nan", "error"),
-        options.get("bank_sample"),
-        options.get("seed", 0),
-        cross,
-        choose_device(device, threads) if threads else find_device(device),
-        progress_bar,
+        nan=options.get("nan", "error"),
+        duplicates=options.get("duplicates", "auto"),
+        sample=options.get("bank_sample"),
+        seed=options.get("seed", 0),
+        cross=cross,
+        device=choose_device(device, threads) if threads else find_device(device),
+        progress=progress_bar,
     )
     return open_inputs(**{name: options[name] for name in SPECS if name in options}, preparing=preparing, **more)
 
@@ -74,6 +75,9 @@ def fit_banks(config: HubnessConfig, inputs: Inputs, chosen_by: str) -> HubnessN
             inputs.live,
             progress=progress_bar,
         )
+    if normaliser.facts.duplicates:
+        rows = count_of(normaliser.facts.duplicates, "row")
+        inputs.warn(f"the query bank: {rows} that repeat another, and so count as often (--duplicates)")
     if normaliser.facts.masked_items:
         items = count_of(normaliser.facts.masked_items, "gallery item")
         inputs.warn(f"{items} without a similarity to any row of a bank: not corrected by it")

@@ -1,4 +1,4 @@
-"""What is done with banks before they are used: a sample of their rows, rows with holes left out, their products."""
+"""What is done with banks before they are used: a sample of their rows, holes and repetitions left out, products."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import numpy as np
 from momentret.errors import ConfigError, DataError
 from momentret.progress import Progress, silent
 from momentret.search.hubness.rows import ProductRows, Rows
-from momentret.search.hubness.validity import valid_rows
+from momentret.search.hubness.validity import BLOCK_BYTES, valid_rows
 
 if TYPE_CHECKING:
     from momentret.search.hubness.opening import Inputs
 
-__all__ = ["NAN", "Preparing", "prepare_banks"]
+__all__ = ["DUPLICATES", "NAN", "Preparing", "prepare_banks"]
 
 NAN = ("error", "drop-bank-rows")
+DUPLICATES = ("auto", "drop", "keep")
 PARALLEL = {"query_bank": ("query_bank", "cross_bank"), "gallery_bank": ("gallery_bank",)}  # of the same bank items
 
 
@@ -28,6 +29,9 @@ class Preparing:
 
     nan: str = "error"
     """``drop-bank-rows`` leaves bank rows with NaN or +inf out; anywhere else they stay an error."""
+    duplicates: str = "auto"
+    """Bank rows that repeat another, and so count as often: ``drop`` them, ``keep`` them, or ``auto``: drop them where
+    they are embeddings; a bank of similarities would have to be read twice."""
     sample: int | None = None
     """Use so many rows of each bank, drawn at random; None: all."""
     seed: int = 0
@@ -39,6 +43,8 @@ class Preparing:
     def __post_init__(self) -> None:
         if self.nan not in NAN:
             raise ConfigError(f"--nan is {self.nan!r}, expected {' or '.join(NAN)}")
+        if self.duplicates not in DUPLICATES:
+            raise ConfigError(f"--duplicates is {self.duplicates!r}, expected {', '.join(DUPLICATES)}")
 
 
 def prepare_banks(rows: dict[str, Rows], inputs: Inputs, preparing: Preparing) -> None:
@@ -59,19 +65,39 @@ def prepare_banks(rows: dict[str, Rows], inputs: Inputs, preparing: Preparing) -
 
 def _kept(parts: Sequence[Rows], facts: dict[str, Any], inputs: Inputs, preparing: Preparing) -> np.ndarray:
     """Return the positions of the rows that are used."""
-    size, name = parts[0].shape[0], parts[0].name
+    size = parts[0].shape[0]
     kept = np.arange(size)
     if preparing.sample is not None and preparing.sample < size:
         kept = np.sort(np.random.default_rng(preparing.seed).choice(size, preparing.sample, replace=False))
         facts["sampled_rows"] = {"count": len(kept), "seed": preparing.seed}
         parts = [part.pick(kept) for part in parts]
-    if preparing.nan == "error":
-        return kept
-    good = np.logical_and.reduce([valid_rows(part, preparing.progress) for part in parts])
-    dropped = kept[~good]
-    facts["dropped_rows"] = {"count": len(dropped), "first": int(dropped[0]) if len(dropped) else None}
+    if preparing.nan != "error":
+        good = np.logical_and.reduce([valid_rows(part, preparing.progress) for part in parts])
+        kept = _leave_out(~good, kept, "hold NaN or +inf", "dropped_rows", parts[0].name, facts, inputs)
+        parts = [part.pick(np.flatnonzero(good)) for part in parts]
+    if preparing.duplicates == "drop" or (preparing.duplicates == "auto" and isinstance(parts[0], ProductRows)):
+        repeated = _repeats(parts[0])
+        kept = _leave_out(repeated, kept, "repeat another", "duplicates_removed", parts[0].name, facts, inputs)
+    return kept
+
+
+def _leave_out(
+    bad: np.ndarray, kept: np.ndarray, what: str, fact: str, name: str, facts: dict[str, Any], inputs: Inputs
+) -> np.ndarray:
+    """Return the positions without the bad ones, which are counted and warned of."""
+    dropped = kept[bad]
+    facts[fact] = {"count": len(dropped), "first": int(dropped[0]) if len(dropped) else None}
     if len(dropped) == len(kept):
-        raise DataError(f"{name}: all {len(kept)} rows hold NaN or +inf, so no bank is left; repair the model's output")
+        raise DataError(f"{name}: all {len(kept)} rows {what}, so no bank is left; repair the model's output")
     if len(dropped):
-        inputs.warn(f"{name}: {len(dropped)} of {len(kept)} rows hold NaN or +inf (first: row {dropped[0]}): left out")
-    return kept[good]
+        inputs.warn(f"{name}: {len(dropped)} of {len(kept)} rows {what} (first: row {dropped[0]}): left out")
+    return kept[~bad]
+
+
+def _repeats(rows: Rows) -> np.ndarray:
+    """Return a mask of the rows that are equal to an earlier one."""
+    size = rows.block_rows(BLOCK_BYTES)
+    keys = [rows.keys(start, min(start + size, rows.shape[0])) for start in range(0, rows.shape[0], size)]
+    repeated = np.ones(rows.shape[0], dtype=bool)
+    repeated[np.unique(np.concatenate(keys), return_index=True)[1]] = False
+    return repeated
