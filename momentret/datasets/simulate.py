@@ -87,7 +87,7 @@ def _row(video_id: str, query_id: int, config: Simulation, random: np.random.Gen
     relevant = [clip for start, end in windows for clip in range(start, end)]
     return {
         "qid": query_id,
-        "query": " ".join(random.choice(list(phrases)) for phrases in (SUBJECTS, ACTIONS, OBJECTS)),
+        "query": " ".join(str(random.choice(list(phrases))) for phrases in (SUBJECTS, ACTIONS, OBJECTS)),
         "vid": video_id,
         "clips": clips,
         "duration": clips * config.clip_length,

@@ -38,7 +38,7 @@ _BINARY = getattr(os, "O_BINARY", 0)
 
 def raw(array: np.ndarray) -> memoryview:
     """Return the bytes of a contiguous array, without copying them."""
-    return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    return array.reshape(-1).view(np.uint8).data
 
 
 def write_all(handle: int, data: bytes | memoryview) -> None:
