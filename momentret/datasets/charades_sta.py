@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def read_durations(paths: Sequence[Path]) -> dict[str, float]:
 def _table(path: Path) -> dict[str, float]:
     import pandas
 
-    types = {"id": str, "length": float}
+    types: dict[Hashable, type[str] | type[float]] = {"id": str, "length": float}
     try:
         table = pandas.read_csv(path, usecols=list(types), dtype=types, keep_default_na=False)
     except ValueError as cause:

@@ -66,7 +66,7 @@ def prepare_banks(rows: dict[str, Rows], inputs: Inputs, preparing: Preparing) -
 def _kept(parts: Sequence[Rows], facts: dict[str, Any], inputs: Inputs, preparing: Preparing) -> np.ndarray:
     """Return the positions of the rows that are used."""
     size = parts[0].shape[0]
-    kept = np.arange(size)
+    kept: np.ndarray = np.arange(size)
     if preparing.sample is not None and preparing.sample < size:
         kept = np.sort(np.random.default_rng(preparing.seed).choice(size, preparing.sample, replace=False))
         facts["sampled_rows"] = {"count": len(kept), "seed": preparing.seed}

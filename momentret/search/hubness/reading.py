@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -179,7 +179,7 @@ def _read_table(path: Path, key: str | None) -> Source:
         else:
             separator = "\t" if path.suffix.lower() == ".tsv" else ","
             names = _header(path, separator)
-            text = dict.fromkeys(ID_COLUMNS, str)  # 007 is not 7
+            text: dict[Hashable, type[str]] = dict.fromkeys(ID_COLUMNS, str)  # 007 is not 7
             table = pd.read_csv(path, sep=separator, header=None if names is None else 0, dtype=text)
     except ImportError as error:
         raise ConfigError(

@@ -148,7 +148,8 @@ def reference_clips(corpus: Corpus) -> Reference:
     ids = _ids(corpus)
     chosen = ids[:: -(-len(ids) // REFERENCE_VIDEOS)] if ids else []
     each = max(REFERENCE_CLIPS // max(len(chosen), 1), 1)
-    rows, owners = [np.empty((0, corpus.settings.dim), np.float32)], list[str]()
+    rows: list[np.ndarray] = [np.empty((0, corpus.settings.dim), np.float32)]
+    owners: list[str] = []
     for name in chosen:
         clips = corpus.clips(name)
         some = clips[:: -(-len(clips) // each)]
