@@ -94,8 +94,8 @@ class RunFolder(Callback):
         epoch = trainer.current_epoch + 1
         losses = pl_module.mean_losses("train") | pl_module.mean_losses("val")
         self.history.append({"epoch": epoch, **losses, **self._metrics})
-        for logger in trainer.loggers:
-            logger.log_metrics({**losses, **self._metrics}, step=epoch)
+        for destination in trainer.loggers:
+            destination.log_metrics({**losses, **self._metrics}, step=epoch)
         self._write_history()
         if self._metrics:  # drawing takes as long as an epoch on a GPU
             self._draw()
