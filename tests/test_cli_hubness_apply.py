@@ -47,6 +47,17 @@ def test_bank_rows_that_repeat_another(kind: str, option: str, kept: int, files:
     assert ("duplicates_removed" in report["inputs"]["query_bank"]) == (kept == 320)
 
 
+def test_bank_rows_that_differ_in_few_places_do_not_repeat_another(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "test.npy", random.random((20, 200), dtype=np.float32))
+    bank = np.repeat(random.random((150, 200), dtype=np.float32), 2, axis=0)
+    bank[1::2, 1] += 1
+    np.save(tmp_path / "bank.npy", np.concatenate([bank, bank[:1]]))
+    arguments = [tmp_path / "test.npy", "--query-bank", tmp_path / "bank.npy", "-o", tmp_path / "out"]
+    assert momentret("hubness", "normalise", *arguments, "--duplicates", "drop") == 0
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["bank"]["n_query"] == 300
+
+
 @pytest.mark.parametrize("method", ["is", "dis", "nnn", "gc", "bank-sinkhorn"])
 def test_bank_rows_with_holes_can_be_left_out(method: str, files: Path, capsys) -> None:
     rest = with_holes(files)

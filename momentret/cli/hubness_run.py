@@ -77,7 +77,7 @@ def fit_banks(config: HubnessConfig, inputs: Inputs, chosen_by: str) -> HubnessN
         )
     if normaliser.facts.duplicates:
         rows = count_of(normaliser.facts.duplicates, "row")
-        inputs.warn(f"the query bank: {rows} that repeat another, and so count as often (--duplicates)")
+        inputs.warn(f"the query bank: {rows} that seem to repeat another, and so count as often (--duplicates)")
     if normaliser.facts.masked_items:
         items = count_of(normaliser.facts.masked_items, "gallery item")
         inputs.warn(f"{items} without a similarity to any row of a bank: not corrected by it")

@@ -10,7 +10,7 @@ import numpy as np
 
 from momentret.errors import ConfigError, DataError
 from momentret.progress import Progress, silent
-from momentret.search.hubness.rows import ProductRows, Rows
+from momentret.search.hubness.rows import ProductRows, Rows, row_keys
 from momentret.search.hubness.validity import BLOCK_BYTES, valid_rows
 
 if TYPE_CHECKING:
@@ -95,9 +95,12 @@ def _leave_out(
 
 
 def _repeats(rows: Rows) -> np.ndarray:
-    """Return a mask of the rows that are equal to an earlier one."""
-    size = rows.block_rows(BLOCK_BYTES)
-    keys = [rows.keys(start, min(start + size, rows.shape[0])) for start in range(0, rows.shape[0], size)]
+    """Return a mask of the rows that are equal to an earlier one, as float32 numbers and in every column."""
+    if isinstance(rows, ProductRows):
+        size = rows.block_rows(BLOCK_BYTES)
+        keys = [rows.keys(start, min(start + size, rows.shape[0])) for start in range(0, rows.shape[0], size)]
+    else:
+        keys = [row_keys(block) for _, block in rows.blocks()]
     repeated = np.ones(rows.shape[0], dtype=bool)
     repeated[np.unique(np.concatenate(keys), return_index=True)[1]] = False
     return repeated

@@ -27,6 +27,7 @@ __all__ = [
     "Rows",
     "as_rows",
     "content_hash",
+    "row_keys",
     "unit_rows",
 ]
 
@@ -44,7 +45,7 @@ class Rows(Protocol):
         ...
 
     def keys(self, start: int, stop: int) -> np.ndarray:
-        """Return one uint64 a row that depends on the row's content alone."""
+        """Return one uint64 a row that depends on the row's content alone; of a matrix some columns have to do."""
         ...
 
     def sample(self, rows: np.ndarray, columns: np.ndarray) -> Tensor:
@@ -136,9 +137,9 @@ class MatrixRows(_Blocks):
     def keys(self, start: int, stop: int) -> np.ndarray:
         rows = as_tensor(self.array[start:stop])
         some = rows[:, :: -(-self.shape[1] // 64)]
-        keys, alike = _row_keys(some), (some == some[:, :1]).all(1).cpu()
+        keys, alike = row_keys(some), (some == some[:, :1]).all(1).cpu()
         if bool(alike.any()):  # masked ones, for instance, which say nothing of the row
-            keys[alike.numpy()] = _row_keys(rows[alike])
+            keys[alike.numpy()] = row_keys(rows[alike])
         return keys
 
 
@@ -220,7 +221,7 @@ class ProductRows(_Blocks):
         return self.beside(pick_rows(self.left, rows), self.name)
 
     def keys(self, start: int, stop: int) -> np.ndarray:
-        return _row_keys(as_tensor(self.left[start:stop]))
+        return row_keys(as_tensor(self.left[start:stop]))
 
 
 class JoinedRows(_Blocks):
@@ -284,7 +285,7 @@ def _require_matrix(array: Array, name: str) -> None:
         raise DataError(f"{name} has shape {tuple(shape)}, expected two axes, none of them empty")
 
 
-def _row_keys(rows: Tensor) -> np.ndarray:
+def row_keys(rows: Tensor) -> np.ndarray:
     """Hash every row: the same numbers give the same key wherever they stand."""
     bits = np.ascontiguousarray(rows.float().cpu().numpy()).view(np.uint32).astype(np.uint64)
     weights = np.random.default_rng(0).integers(1, 1 << 62, bits.shape[1], dtype=np.uint64) | np.uint64(1)
@@ -297,5 +298,5 @@ def content_hash(array: Array) -> str:
     """Return a hash of the float32 numbers of a matrix, whatever file and format they come from."""
     digest, size = hashlib.sha256(), max(1, BLOCK_BYTES // (8 * array.shape[1]))
     for start in range(0, array.shape[0], size):
-        digest.update(_row_keys(as_tensor(array[start : start + size])).tobytes())
+        digest.update(row_keys(as_tensor(array[start : start + size])).tobytes())
     return digest.hexdigest()
