@@ -1,6 +1,7 @@
 """One file per method; all follow one contract: ``forward(batch)``, ``compute_loss(outputs, batch)``,
-``decode(outputs, batch)``, and ``assign(outputs, batch)`` for what of the loss cannot be computed on a GPU.
-`pads_freely` says whether the losses of a batch stay the same however far it is padded.
+``decode(outputs, batch)``, and ``matching_cost(outputs, batch)``, from which `match` works out, off the GPU, what else
+the loss needs; ``assign(outputs, batch)`` does both. `pads_freely` says whether the losses of a batch stay the same
+however far it is padded.
 
 `MODELS` is the table of methods: name -> (config dataclass, network).
 """

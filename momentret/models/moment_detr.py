@@ -219,13 +219,15 @@ class MomentDETR(nn.Module):
         return losses
 
     def assign(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Return the part of the loss that is worked out off the device: who answers for whom, ``(K, B, N)``.
+        """Return who answers for whom: ``matched_slots`` and ``matched (K, B, N)``, as in `Matches`."""
+        matches = match(self.matching_cost(outputs, batch), batch["span_counts"])
+        return dict(zip(("matched_slots", "matched"), matches, strict=True))
 
-        Returns:
-            ``matched_slots``, long, and ``matched``, bool, as in `Matches`.
-        """
-        cost = _matching_cost({name: value.float() for name, value in outputs.items()}, batch["spans"], self.config)
-        return dict(zip(("matched_slots", "matched"), match(cost, batch["span_counts"]), strict=True))
+    @torch.no_grad()
+    def matching_cost(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
+        """Return ``(K, B, S, N)``, lower is better, for the ``spans`` of a batch; columns of padding hold anything."""
+        outputs = {name: value.float() for name, value in outputs.items()}
+        return _matching_cost(outputs, batch["spans"], self.config)
 
     def decode(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return ``windows (B, S, 2)`` in seconds, ``scores (B, S)`` in [0, 1] and ``saliency (B, L)``, in slot order.
@@ -248,9 +250,8 @@ class MomentDETR(nn.Module):
 # ---- losses ---------------------------------------------------------------
 
 
-@torch.no_grad()
 def _matching_cost(outputs: dict[str, Tensor], targets: Tensor, config: MomentDETRConfig) -> Tensor:
-    """Return ``(K, B, S, N)``, lower is better, for targets ``(B, N, 2)``; columns of padding hold anything."""
+    """Return ``(K, B, S, N)`` for targets ``(B, N, 2)``."""
     spans = outputs["spans"]
     cost = -config.cost_label * outputs["logits"].softmax(-1)[..., FOREGROUND, None]
     if config.span_loss == "ce":

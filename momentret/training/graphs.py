@@ -7,20 +7,23 @@ of an epoch, takes the usual way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
 from momentret.inputs import Batch
+from momentret.models.matching import match
 
-__all__ = ["BatchShape", "GraphedLosses"]
+__all__ = ["BatchShape", "RecordedStep", "record"]
 
-INPUTS = ("video", "video_mask", "text", "text_mask")
-TARGETS = ("spans", "saliency_positive", "saliency_negative", "matched_slots", "matched")
+PADDED = {"video": "clips", "video_mask": "clips", "text": "words", "text_mask": "words", "spans": "windows"}
+READ = (*PADDED, "saliency_positive", "saliency_negative")
+
+Action = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -33,91 +36,134 @@ class BatchShape:
     windows: int
 
 
-class GraphedLosses:
-    """Computes the losses of a model in training, by replaying what it recorded with the first full batch.
+def record(practice: Action, *actions: Action) -> list[Action]:
+    """Record what each action makes the GPU do, without doing it, and return what replays it.
+
+    Actions leave their results in the same tensors at every replay, and find those of the earlier ones there.
+
+    Args:
+        practice: done for real before: kernels are loaded when they are first launched, which cannot be recorded.
+        actions: replayed in this order, over and over.
+    """
+    stream, pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream), torch.random.fork_rng([torch.cuda.current_device()]):
+        practice()
+    replays = []
+    for action in actions:
+        graph = torch.cuda.CUDAGraph()
+        # other threads, such as a loader's, may go on using the GPU meanwhile
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            action()
+        replays.append(graph.replay)
+    return replays
+
+
+class RecordedStep:
+    """A training step of a model, from the batch to the new weights, as recorded with the first batch that it takes.
+
+    It is recorded in two parts, since the matching between them is worked out off the GPU.
 
     Args:
         model: on its device; its losses must not depend on padding (`pads_freely`).
+        optimizer: fused, with one group of parameters; its learning rate may change between steps.
         shape: of the batches that are replayed.
+        grad_clip: the largest norm of the gradient.
         precision: of autocast; None computes in the weights' own.
-        record: turns callables and their sample arguments into graphed ones; `torch.cuda.make_graphed_callables`.
+        record: `record`, or a stand-in for it.
     """
 
     def __init__(
         self,
         model: nn.Module,
+        optimizer: torch.optim.Optimizer,
         shape: BatchShape,
+        grad_clip: float,
         precision: torch.dtype | None = None,
-        record: Callable[..., Any] = torch.cuda.make_graphed_callables,
+        record: Callable[..., list[Action]] = record,
     ) -> None:
-        self.model, self.shape, self.precision, self._record = model, shape, precision, record
-        self._network: _Network | None = None
-        self._loss: _Loss | None = None
+        self.model, self.optimizer, self.shape = model, optimizer, shape
+        self.grad_clip, self.precision, self._record = grad_clip, precision, record
+        [self._group] = optimizer.param_groups
+        self._batch: Batch = {}
+        self._outputs: dict[str, Tensor] = {}
+        self._losses: dict[str, Tensor] = {}
+        self._replays: list[Action] = []
+
+    def takes(self, batch: Batch) -> bool:
+        """Tell whether it is a full batch; none is taken before the optimiser has made its state in a step."""
+        return len(batch["video"]) == self.shape.items and bool(self.optimizer.state)
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Return what ``compute_loss`` returns."""
-        if len(batch["video"]) != self.shape.items:
-            losses: dict[str, Tensor] = self.model.compute_loss(self.model(batch), batch)
-            return losses
-        batch = self._pad(batch)
-        if self._network is None:
-            self._capture(batch)
-        assert self._network is not None
-        assert self._loss is not None
-        outputs = self._network(*(batch[name] for name in INPUTS))
-        batch |= self.model.assign(dict(zip(self._network.names, outputs, strict=True)), batch)
-        values = self._loss(*outputs, *(batch[name] for name in TARGETS))
-        return dict(zip(self._loss.names, values.unbind(), strict=True))
+        """Step with a batch, and return what ``compute_loss`` returns, without gradients, valid until the next step."""
+        if not self._replays:
+            self._prepare(batch)
+        self._fill(batch)
+        if not self._replays:
+            self._replays = self._record(self._practise, self._forward, self._update)
+        forward, update = self._replays
+        forward()
+        self._match(batch["span_counts"])
+        update()
+        return self._losses
 
-    def _pad(self, batch: Batch) -> Batch:
-        sizes = {"video": self.shape.clips, "video_mask": self.shape.clips, "spans": self.shape.windows}
-        sizes |= {"text": self.shape.words, "text_mask": self.shape.words}
-        return {**batch, **{name: _lengthen(batch[name], size) for name, size in sizes.items()}}
+    def _prepare(self, batch: Batch) -> None:
+        """Make the tensors that recorded kernels read."""
+        for name in READ:
+            shape = list(batch[name].shape)
+            if name in PADDED:
+                shape[1] = getattr(self.shape, PADDED[name])
+            self._batch[name] = batch[name].new_zeros(shape)
+        self._rate = torch.zeros((), device=batch["video"].device)
 
-    def _capture(self, batch: Batch) -> None:
-        """Record the network and the losses, each with its backward pass."""
-        self._network = _Network(self.model)
-        # a graph's own autocast: casts that are cached across calls would be outside of it
-        with torch.autocast("cuda", self.precision, enabled=self.precision is not None, cache_enabled=False):
-            inputs = tuple(batch[name] for name in INPUTS)
-            with torch.no_grad():
-                outputs = self._network(*inputs)
-            batch = {**batch, **self.model.assign(dict(zip(self._network.names, outputs, strict=True)), batch)}
-            self._loss = _Loss(self.model, self._network.names)
-            targets = tuple(batch[name] for name in TARGETS)
-            samples = (inputs, (*(output.clone().requires_grad_() for output in outputs), *targets))
-            self._record((self._network, self._loss), samples, allow_unused_input=True)
+    def _fill(self, batch: Batch) -> None:
+        for name in READ:
+            held, given = self._batch[name], batch[name]
+            if given.shape != held.shape:
+                held.zero_()
+                held = held[:, : given.shape[1]]
+            held.copy_(given)
+        self._rate.fill_(self._group["lr"])
 
+    def _practise(self) -> None:
+        self._forward()
+        self._match([self.shape.windows] * self.shape.items)
+        self._backward()
 
-class _Network(nn.Module):
-    """A model's forward pass as graphs take it: tensors in, tensors out."""
+    def _forward(self) -> None:
+        with self._autocast():
+            self._outputs = self.model(self._batch)
+        self._cost = self.model.matching_cost(self._outputs, self._batch)
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model, self.names = model, tuple[str, ...]()
+    def _match(self, counts: list[int]) -> None:
+        for name, values in zip(("matched_slots", "matched"), match(self._cost, counts), strict=True):
+            self._batch.setdefault(name, torch.empty_like(values)).copy_(values)
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        outputs: dict[str, Tensor] = self.model(dict(zip(INPUTS, inputs, strict=True)))
-        self.names = tuple(outputs)
-        return tuple(outputs.values())
+    def _update(self) -> None:
+        self._backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
+        with self._rate_on_device():
+            self.optimizer.step()
 
+    def _backward(self) -> None:
+        self.optimizer.zero_grad()
+        with self._autocast():
+            losses = self.model.compute_loss(self._outputs, self._batch)
+        with torch.autocast(self._rate.device.type, enabled=False):
+            losses["loss"].backward()
+        self._losses = {name: value.detach() for name, value in losses.items()}
 
-class _Loss(nn.Module):
-    """A model's losses, stacked; has no weights of its own."""
+    def _autocast(self) -> Any:
+        """Return a context without the cache of casts, which would reach out of a recording."""
+        device, wanted = self._rate.device.type, self.precision is not None
+        return torch.autocast(device, self.precision, enabled=wanted, cache_enabled=False)
 
-    def __init__(self, model: nn.Module, outputs: tuple[str, ...]) -> None:
-        super().__init__()
-        self.compute, self.outputs, self.names = model.compute_loss, outputs, tuple[str, ...]()
-
-    def forward(self, *values: Tensor) -> Tensor:
-        count = len(self.outputs)
-        outputs, batch = dict(zip(self.outputs, values, strict=False)), dict(zip(TARGETS, values[count:], strict=True))
-        losses: dict[str, Tensor] = self.compute(outputs, batch)
-        self.names = tuple(losses)
-        return torch.stack(list(losses.values()))
-
-
-def _lengthen(values: Tensor, length: int) -> Tensor:
-    """Append zeros (False) to the second axis."""
-    missing = length - values.shape[1]
-    return F.pad(values, (0, 0) * (values.dim() - 2) + (0, missing)) if missing else values
+    @contextmanager
+    def _rate_on_device(self) -> Iterator[None]:
+        """Let the optimiser read its learning rate from the device: a number would be recorded as it is."""
+        usual = {name: self._group[name] for name in ("lr", "capturable")}
+        self._group.update(lr=self._rate, capturable=True)
+        try:
+            yield
+        finally:
+            self._group.update(usual)

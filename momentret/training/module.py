@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from momentret.inputs import Batch
 from momentret.training.config import TrainConfig
-from momentret.training.graphs import BatchShape, GraphedLosses
+from momentret.training.graphs import BatchShape, RecordedStep
 
 __all__ = ["MomentModule", "seed_epoch"]
 
@@ -50,20 +49,39 @@ class MomentModule(LightningModule):
     def __init__(self, model: torch.nn.Module, config: TrainConfig, shape: BatchShape | None = None) -> None:
         super().__init__()
         self.model, self.config, self.shape = model, config, shape
-        self._graphed: Callable[[Batch], dict[str, Tensor]] = self._losses
+        self._recorded: RecordedStep | None = None
+        self._replays = False
+        """Whether the step in hand is a recorded one, which does all that Lightning would ask for after the loss."""
         self._running: dict[str, _Mean] = {}
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         if self.shape is not None and self.device.type == "cuda" and self.config.cuda_graphs and self.model.pads_freely:
             precision = torch.bfloat16 if self.config.precision == "bf16-mixed" else None
-            self._graphed = GraphedLosses(self.model, self.shape, precision)
+            optimizer: Any = self.optimizers(use_pl_optimizer=False)
+            self._recorded = RecordedStep(self.model, optimizer, self.shape, self.config.grad_clip, precision)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if batch_idx == 0:  # not at the epoch's start: making a loader draws a random number in between
             seed_epoch(self.config.seed, self.current_epoch)
+        self._replays = self._recorded is not None and self._recorded.takes(batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._add("train", self._graphed(batch))["loss"]
+        step = self._recorded if self._recorded and self._replays else self._losses
+        return self._add("train", step(batch))["loss"]
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        if not self._replays:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        if not self._replays:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        if self._replays:
+            optimizer_closure()
+        else:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._add("val", self._losses(batch))

@@ -36,7 +36,11 @@ from momentret.predict import Predictor
 from momentret.records import read_predictions
 from momentret.training.config import RunConfig, parse_run
 from momentret.training.folder import RunFolder
+from momentret.training.graphs import RecordedStep
+from momentret.training.module import MomentModule
 from momentret.training.run import train
+
+from .test_graphs import not_recorded
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 
@@ -107,6 +111,34 @@ def test_mixed_precision_trains_and_keeps_float32_weights(tiny_data: Path, tmp_p
     losses = [float(row["train/loss"]) for row in history(folder)]
     assert losses[1] < losses[0]
     assert load_file(folder / "last.safetensors")["class_embed.weight"].dtype == torch.float32
+
+
+class Replaying(MomentModule):
+    """Takes recorded steps without a GPU."""
+
+    def on_train_start(self) -> None:
+        assert self.shape is not None
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        self._recorded = RecordedStep(self.model, optimizer, self.shape, self.config.grad_clip, record=not_recorded)
+
+
+def test_a_run_of_recorded_steps_is_the_same_run(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = ["--moment_detr.dropout=0", "--moment_detr.input_dropout=0", "--train.lr_drop=2", "--train.batch_size=7"]
+    plain = train(recipe(tiny_data, tmp_path / "plain", *still))
+    replayed: list[int] = []
+    monkeypatch.setattr("momentret.training.run.MomentModule", Replaying)
+    monkeypatch.setattr(
+        RecordedStep, "_update", lambda step, update=RecordedStep._update: replayed.append(1) or update(step)
+    )
+    recorded = train(recipe(tiny_data, tmp_path / "recorded", *still))
+    state, expected = (torch.load(run / "resume.ckpt", weights_only=True) for run in (recorded, plain))
+    assert (len(replayed), state["global_step"], expected["global_step"]) == (8, 12, 12)  # 24 of 7: the last has 3
+    assert state["lr_schedulers"] == expected["lr_schedulers"]
+    assert state["optimizer_states"][0]["param_groups"] == expected["optimizer_states"][0]["param_groups"]
+    for row, other in zip(history(recorded), history(plain), strict=True):
+        assert float(row["train/loss"]) == pytest.approx(float(other["train/loss"]), rel=1e-3)
 
 
 def test_a_killed_run_resumes_to_the_same_bits(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
