@@ -320,6 +320,48 @@ def test_faiss_proposes_the_chapters_that_matter(
     assert any(first_stage in segment.neighbours for segment in rotated._store.segments())
 
 
+@pytest.fixture
+def unproposed(rotated: CorpusIndex, monkeypatch: pytest.MonkeyPatch) -> CorpusIndex:
+    """An index whose lists of neighbours are to be made."""
+    monkeypatch.setattr(proposals, "_SMALL", 100)
+    for segment in rotated._store.segments():
+        monkeypatch.setattr(segment, "neighbours", {})
+    return rotated
+
+
+def test_faiss_on_a_gpu_is_asked_for_no_more_than_it_finds(
+    unproposed: CorpusIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faiss, asked = pytest.importorskip("faiss"), list[int]()
+
+    class OnGPU:
+        def __init__(self, index: faiss.Index) -> None:
+            self.index = index
+
+        def search(self, tokens: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+            asked.append(count)
+            found: tuple[np.ndarray, np.ndarray] = self.index.search(tokens, count)
+            return found
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", OnGPU, raising=False)
+    unproposed.search(wide_query(1), options=SearchOptions(first_stage="clip_ivf", candidates=200))
+    assert max(asked) == 2048
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("first_stage", ["clip_ivf", "pool_ivf"])
+def test_faiss_finds_the_chapters_that_matter_on_a_gpu(
+    unproposed: CorpusIndex, monkeypatch: pytest.MonkeyPatch, first_stage: str
+) -> None:
+    faiss = pytest.importorskip("faiss")
+    if not getattr(faiss, "get_num_gpus", int)():
+        pytest.skip("this FAISS sees no GPU")
+    test_faiss_proposes_the_chapters_that_matter(unproposed, monkeypatch, first_stage)
+    for segment in unproposed._store.segments():
+        assert not isinstance(segment.neighbours[first_stage][0], faiss.IndexIVF)  # but its like on a GPU
+
+
 def test_without_faiss_every_chapter_is_looked_at(
     rotated: CorpusIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

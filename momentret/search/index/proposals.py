@@ -32,6 +32,8 @@ _PROBED = 0.05
 """Share of the lists that a token looks into."""
 _TRAINING = 64
 """Training vectors a list."""
+_MOST_ON_GPU = 2048
+"""Neighbours that FAISS finds for a token on a GPU; it refuses to look for more."""
 logger = logging.getLogger(__name__)
 
 
@@ -45,8 +47,8 @@ def propose(segment: Segment, queries: Sequence[np.ndarray], options: SearchOpti
     faiss = _faiss() if vectors >= _SMALL else None
     if faiss is None:
         return [everything for _ in queries]
-    index, owners = _index(faiss, segment, options.first_stage, pooled)
-    return [_owners(owners, index.search(query, min(20 * count, vectors))[1]) for query in queries]
+    index, owners, most = _index(faiss, segment, options.first_stage, pooled)
+    return [_owners(owners, index.search(query, min(20 * count, most))[1]) for query in queries]
 
 
 def _by_encoding(segment: Segment, query: np.ndarray, count: int) -> np.ndarray:
@@ -77,8 +79,8 @@ def _faiss() -> Any:
     return faiss
 
 
-def _index(faiss: Any, segment: Segment, kind: str, pooled: bool) -> tuple[Any, np.ndarray]:
-    """Return the FAISS index of a segment and the chapter of each of its vectors; made once."""
+def _index(faiss: Any, segment: Segment, kind: str, pooled: bool) -> tuple[Any, np.ndarray, int]:
+    """Return the FAISS index of a segment, the chapter of each vector, and how many neighbours it finds; made once."""
     if kind not in segment.neighbours:
         vectors = _vectors(segment, pooled)
         lists = 2 ** round(np.log2(4 * np.sqrt(len(vectors))))
@@ -86,25 +88,26 @@ def _index(faiss: Any, segment: Segment, kind: str, pooled: bool) -> tuple[Any, 
         step = max(1, len(vectors) // (_TRAINING * lists))
         index.train(np.ascontiguousarray(vectors[::step]))
         index.add(vectors)
+        most = len(vectors)
         if kind == "clip_hnsw":
             index.hnsw.efSearch = 256
         else:
             index.nprobe = max(1, round(_PROBED * lists))
-            index = _on_gpu(faiss, index)
+            index, most = _on_gpu(faiss, index, most)
         counts = segment.chapters.pools if pooled else segment.chapters.clips
-        segment.neighbours[kind] = index, np.repeat(np.arange(len(counts)), counts)
+        segment.neighbours[kind] = index, np.repeat(np.arange(len(counts)), counts), most
     return segment.neighbours[kind]
 
 
-def _on_gpu(faiss: Any, index: Any) -> Any:
-    """Move an index to the GPU where the GPU build of FAISS is installed and finds one."""
+def _on_gpu(faiss: Any, index: Any, most: int) -> tuple[Any, int]:
+    """Move an index, and how many neighbours it finds, to the GPU where FAISS is its GPU build and sees one."""
     if not getattr(faiss, "get_num_gpus", int)():
-        return index
+        return index, most
     try:
-        return faiss.index_cpu_to_all_gpus(index)
+        return faiss.index_cpu_to_all_gpus(index), min(most, _MOST_ON_GPU)
     except RuntimeError as error:
         logger.warning("FAISS keeps the index on the CPU: %s", error)
-        return index
+        return index, most
 
 
 def _vectors(segment: Segment, pooled: bool) -> np.ndarray:
