@@ -346,7 +346,7 @@ def test_faiss_on_a_gpu_is_asked_for_no_more_than_it_finds(
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
     monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", OnGPU, raising=False)
     unproposed.search(wide_query(1), options=SearchOptions(first_stage="clip_ivf", candidates=200))
-    assert max(asked) == 2048
+    assert max(asked) == 512
 
 
 @pytest.mark.gpu

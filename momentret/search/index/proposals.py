@@ -32,8 +32,8 @@ _PROBED = 0.05
 """Share of the lists that a token looks into."""
 _TRAINING = 64
 """Training vectors a list."""
-_MOST_ON_GPU = 2048
-"""Neighbours that FAISS finds for a token on a GPU; it refuses to look for more."""
+_MOST_ON_GPU = 512
+"""Neighbours that FAISS 1.15 finds for a token on a GPU; asked for 513 of 512 dimensions, it aborts the process."""
 logger = logging.getLogger(__name__)
 
 
