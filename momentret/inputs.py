@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -69,16 +70,19 @@ class InputConfig:
 
 def l2_normalise(rows: np.ndarray) -> np.ndarray:
     """Divide each row ``(..., D)`` by its length plus 1e-5; a row of zeros stays zero. Returns float32."""
-    rows = _float32(rows)
-    length = np.sqrt(np.einsum("...d,...d->...", rows, rows))
-    return rows / (length[..., None] + np.float32(NORM_EPSILON))
+    return _prepare(rows, np.empty(rows.shape, dtype=np.float32), normalise=True)
 
 
-def _float32(rows: np.ndarray, copy: bool = False) -> np.ndarray:
-    """Convert exactly, and copy if needed or wanted; NumPy takes eight times as long from half precision as torch."""
-    if rows.dtype == np.float16:
-        return torch.from_numpy(rows.copy()).float().numpy()  # torch wants memory it could write to
-    return rows.astype(np.float32, copy=copy)
+def _prepare(rows: np.ndarray, out: np.ndarray, *, normalise: bool) -> np.ndarray:
+    """Copy rows to `out` as float32, exactly, and normalise them there."""
+    if rows.dtype == np.float16:  # NumPy takes eight times as long as torch, which wants memory it could write to
+        torch.from_numpy(out).copy_(torch.from_numpy(rows.copy()))
+    else:
+        out[...] = rows
+    if normalise:
+        length = np.sqrt(np.einsum("...d,...d->...", out, out))
+        out /= length[..., None] + np.float32(NORM_EPSILON)
+    return out
 
 
 def prepare_video(sources: Sequence[np.ndarray], config: InputConfig) -> Tensor:
@@ -99,27 +103,21 @@ def prepare_video(sources: Sequence[np.ndarray], config: InputConfig) -> Tensor:
         lengths = ", ".join(str(len(rows)) for rows in sources)
         raise FeatureError(f"video sources have {lengths} clips; more than 2 apart means different clip lengths")
     clips = clips if config.max_clips is None else min(clips, config.max_clips)
-    columns = []
+    widths = [rows.shape[1] for rows in sources]
+    video = np.empty((clips, config.video_dim(widths)), dtype=np.float32)
     if config.use_video:
-        columns = [_rows(source[:clips], config.normalise_video) for source in sources]
+        for rows, end, width in zip(sources, accumulate(widths), widths, strict=True):
+            _prepare(rows[:clips], video[:, end - width : end], normalise=config.normalise_video)
     if config.temporal_endpoints:
-        columns.append(_temporal_endpoints(clips))
-    return torch.from_numpy(np.concatenate(columns, axis=1))
+        video[:, -2] = np.arange(clips, dtype=np.float32) / np.float32(clips)
+        video[:, -1] = video[:, -2] + np.float32(1 / clips)
+    return torch.from_numpy(video)
 
 
 def prepare_text(tokens: np.ndarray, config: InputConfig) -> Tensor:
     """Cut the token states ``(T, D)`` of one query to `max_words` and normalise them; float32."""
-    return torch.from_numpy(_rows(tokens[: config.max_words], config.normalise_text))
-
-
-def _rows(rows: np.ndarray, normalise: bool) -> np.ndarray:
-    return l2_normalise(rows) if normalise else _float32(rows, copy=True)
-
-
-def _temporal_endpoints(clips: int) -> np.ndarray:
-    """Return ``(clips, 2)`` float32: each clip's start and end as fractions."""
-    start = np.arange(clips, dtype=np.float32) / np.float32(clips)
-    return np.stack((start, start + np.float32(1 / clips)), axis=1)
+    words = tokens[: config.max_words]
+    return torch.from_numpy(_prepare(words, np.empty(words.shape, dtype=np.float32), normalise=config.normalise_text))
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:
