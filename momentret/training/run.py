@@ -207,6 +207,7 @@ def _ignore_known_warnings() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")  # Lightning's own use of torch
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # packed features need none
     warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+    warnings.filterwarnings("ignore", message=".*AccumulateGrad node's stream.*")  # recorded steps have their own
     warnings.filterwarnings("ignore", message=".*number of training batches.*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
 
