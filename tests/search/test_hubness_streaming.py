@@ -214,6 +214,20 @@ def test_a_mapped_file_gives_what_memory_gives_and_can_be_corrected_in_place(tmp
     np.testing.assert_array_equal(np.load(tmp_path / "S.npy")[:5], S[:5])
 
 
+def test_what_a_map_holds_in_memory_alone_is_read_and_kept(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(arrays, "DROP_BYTES", 1 << 12)
+    S, P, _ = matrices(200, 900)
+    np.save(tmp_path / "S.npy", S)
+    hub = HubnessNormaliser(method="is").fit(P)
+    mapped = np.load(tmp_path / "S.npy", mmap_mode="c")  # copy on write: changes never reach the file
+    mapped *= 0.5
+    expected = hub.transform(0.5 * S)
+    np.testing.assert_array_equal(hub.transform(mapped), expected)
+    np.testing.assert_array_equal(mapped, 0.5 * S)
+    hub.transform(mapped, out=mapped)
+    np.testing.assert_array_equal(mapped, expected)
+
+
 def test_products_come_in_blocks_that_last_until_the_next() -> None:
     made = world(50, 90)
     rows = ProductRows(made["bank_text"], made["video"])

@@ -98,12 +98,13 @@ class MappedPages:
     """The pages of a memory map: asked for before they are needed, given back when they were used.
 
     Without the first a disk is read page by page at a thirtieth of its speed; without the second every page counts as
-    resident. Arrays that are no memory maps are left alone.
+    resident. Arrays that are no memory maps are left alone, and so are maps whose changes are in memory alone (mode
+    ``c``): giving those pages back would undo the changes.
     """
 
     def __init__(self, array: Array) -> None:
         self._map: mmap.mmap | None = getattr(array, "_mmap", None)
-        if not hasattr(self._map, "madvise"):  # not on Windows
+        if not hasattr(self._map, "madvise") or array.mode == "c":  # not on Windows
             self._map = None
         self._array, self._bytes = array, 0
 
