@@ -22,6 +22,7 @@ __all__ = [
     "blamed_on",
     "cache_folder",
     "clean_name",
+    "folder_for",
     "json_rows",
     "refuse_existing",
     "valid_text",
@@ -71,12 +72,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     For what others write by name; see `atomic_write`.
     """
-    with _folder_for(path), _temporary_for(path) as temporary:
+    with folder_for(path), _temporary_for(path) as temporary:
         yield temporary
 
 
 @contextmanager
-def _folder_for(path: Path) -> Iterator[None]:
+def folder_for(path: Path) -> Iterator[None]:
     """Make the parent folders that are missing; after an error, take back those that stayed empty."""
     made = [folder for folder in path.parents if not folder.exists()]  # the innermost first
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -279,6 +279,15 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(files: Path, capsys) -> 
         assert sorted(files.iterdir()) == before, name
 
 
+def test_a_failure_leaves_no_folders_around_the_output(files: Path, capsys) -> None:
+    arguments = (files / "S.npy", "--query-bank", files / "S.npy", "-o")
+    failure(capsys, "normalise", *arguments, files / "new" / "deep" / "out")
+    assert not (files / "new").exists()
+    (files / "kept").mkdir()
+    failure(capsys, "normalise", *arguments, files / "kept" / "out")
+    assert not list((files / "kept").iterdir())
+
+
 def test_an_existing_output_is_kept(files: Path, capsys) -> None:
     arguments = ["normalise", files / "S.npy", "--query-bank", files / "P.npy", "-o", files / "out"]
     assert momentret("hubness", *arguments) == 0
