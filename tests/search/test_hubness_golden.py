@@ -53,6 +53,7 @@ def check(actual: Any, key: str, dtype: Any, scale: float = 1.0, shift: bool = F
     if dtype == np.float64:
         np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-10)
         return
+    actual = np.asarray(actual, np.float64)  # so that the division does not round
     largest = max(1.0, float(np.abs(ARRAYS[f"{key.split('/')[0]}/in/S"]).max()))
     np.testing.assert_allclose(actual / scale, expected / scale, rtol=0, atol=1e-6 * largest)
 

@@ -43,16 +43,21 @@ def inverted_softmax_bias(P: Tensor, beta: float) -> Tensor:
     An item whose bank entries are all masked (-inf) has no normaliser: see `arrays.uncorrected`.
     Source: Smith et al. 2017, equation 3.
     """
+    return _precise_bias(P, beta).to(P.dtype)
+
+
+def _precise_bias(P: Tensor, beta: float) -> Tensor:
+    """Return the IS bias in float64."""
     _require_positive(beta=beta)
     reference = P.amax(0)
     total = (beta * (P - reference)).exp().sum(0, dtype=torch.float64)
-    return uncorrected(reference + total.log() / beta, reference.isneginf()).to(P.dtype)
+    return uncorrected(reference + total.log() / beta, reference.isneginf())
 
 
 @numpy_alike
 def inverted_softmax(S: Tensor, P: Tensor, beta: float) -> Tensor:
     """Return ``log(exp(beta S_ij) / sum_b exp(beta P_bj))``, the logarithm of IS."""
-    return beta * (S - inverted_softmax_bias(P, beta))
+    return beta * S - (beta * _precise_bias(P, beta)).to(S.dtype)  # below beta 1 the bias is large, S is not
 
 
 @numpy_alike
