@@ -14,9 +14,10 @@ from momentret.datasets.examples import EpochSampler, Examples
 from momentret.datasets.splits import hold_out
 from momentret.errors import FeatureError, MismatchError
 from momentret.features import FeatureStore, open_store
-from momentret.inputs import Batch, collate, to_device
+from momentret.inputs import Batch
 from momentret.records import Annotation
 from momentret.training.config import DataConfig, TrainConfig
+from momentret.training.transfer import Parcel, collate_to_send, receive
 from momentret.words import count_of, first_few
 
 __all__ = ["MomentData"]
@@ -61,16 +62,16 @@ class MomentData(LightningDataModule):
         assert path is not None
         return read_annotations(path, self.data.dataset, durations=self.data.annotations.durations)
 
-    def train_dataloader(self) -> DataLoader[dict[str, object]]:
+    def train_dataloader(self) -> DataLoader[Batch | Parcel]:
         sampler = EpochSampler(len(self.train), self.config.seed)
         return self._loader(self._train_examples, sampler, self.config.batch_size)
 
-    def val_dataloader(self) -> DataLoader[dict[str, object]]:
+    def val_dataloader(self) -> DataLoader[Batch | Parcel]:
         sampler = EpochSampler(len(self.selection), self.config.seed, shuffle=False)
         return self._loader(self._selection_examples, sampler, self.config.eval_batch_size)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        return to_device(batch, device)
+    def transfer_batch_to_device(self, batch: Batch | Parcel, device: torch.device, dataloader_idx: int) -> Batch:
+        return receive(batch, device)
 
     def _examples(self, annotations: list[Annotation], text_dropout: float) -> Examples:
         data = self.data
@@ -84,14 +85,14 @@ class MomentData(LightningDataModule):
             seed=self.config.seed,
         )
 
-    def _loader(self, examples: Examples, sampler: EpochSampler, size: int) -> DataLoader[dict[str, object]]:
+    def _loader(self, examples: Examples, sampler: EpochSampler, size: int) -> DataLoader[Batch | Parcel]:
         on_gpu = self.config.on_gpu
         workers = self.config.workers if self.config.workers is not None else 4 * on_gpu
         return DataLoader(
             examples,
             batch_size=size,
             sampler=sampler,
-            collate_fn=collate,
+            collate_fn=collate_to_send,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=on_gpu,

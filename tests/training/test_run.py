@@ -100,6 +100,11 @@ def test_the_same_seed_gives_the_same_weights(finished: Path, tiny_data: Path, t
     assert_same_weights(again / "last.safetensors", finished / "last.safetensors")
 
 
+def test_loading_processes_change_no_weight(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
+    other = train(recipe(tiny_data, tmp_path / "other", "--train.workers=2"))
+    assert_same_weights(other / "last.safetensors", finished / "last.safetensors")
+
+
 def test_another_seed_gives_other_weights(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
     other = train(recipe(tiny_data, tmp_path / "other", "--train.seed=1", "--train.epochs=1"))
     a, b = load_file(other / "last.safetensors"), load_file(finished / "last.safetensors")
