@@ -76,7 +76,9 @@ class _Picture:
         waiting: list[Any] = []  # what is shown last, and what is not needed, is among the newest
         lasting = False
         for packet in self._from_keyframe(source):
-            if lasting := decoded_at(self.info, packet) >= self.end - TIME_EPSILON:
+            # Matroska does not say when the first packets after a seek are decoded; earlier pictures may follow them
+            untold = packet.dts is None and not self.count
+            if lasting := not untold and decoded_at(self.info, packet) >= self.end - TIME_EPSILON:
                 break
             waiting.append(packet)
             if len(waiting) > REORDERING:

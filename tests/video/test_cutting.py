@@ -16,7 +16,7 @@ from momentret.video.pyav import to_image
 from .cases import CASES, H264, starts_of
 from .rendering import patch, picture, read_number, render, steady
 
-WINDOWS = [(0.5, 1.3), (0.0, 0.41), (1.02, 1.9), (1.0, 1.4)]
+WINDOWS = [(0.5, 1.3), (0.0, 0.41), (1.02, 1.9), (1.0, 1.4), (0.81, 0.9)]
 
 
 def shown(path: Path) -> list[tuple[int, float]]:
