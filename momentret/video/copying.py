@@ -40,9 +40,10 @@ def copy_window(info: VideoInfo, start: float, end: float, output: Any, reached:
             reached(max(picture.last - key, 0.0), end - key)
             output.mux(_moved(packet, key + info.origin, streams[packet.stream.type]))
     if picture.last <= start + TIME_EPSILON or not picture.count:
+        there = f"begins at {key:g} s" if end <= key else f"is there from {key:g} s to {picture.last:g} s"
         raise DataError(
-            f"{str(info.path)!r} shows nothing from {start:g} s to {end:g} s; its picture is there from "
-            f"{key:g} s to {picture.last:g} s; choose another window"
+            f"{str(info.path)!r} shows nothing from {start:g} s to {end:g} s; its picture {there}; "
+            "choose another window"
         )
     return CutReport(start=key, end=picture.last, frames=picture.count, sound="audio" in streams)
 

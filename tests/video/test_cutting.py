@@ -184,6 +184,13 @@ def test_a_window_behind_the_video_is_named(videos: Path, tmp_path: Path, exact:
         cut(videos / "h264.mp4", tmp_path, 7.0, 9.0, exact)
 
 
+def test_nothing_is_copied_from_before_the_picture(videos: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"shows nothing from 0.2 s to 0.6 s; its picture begins at 1 s; choose another"
+    ):
+        cut(videos / "late behind sound.mp4", tmp_path, 0.2, 0.6, exact=False)
+
+
 @pytest.mark.parametrize("exact", [True, False])
 def test_a_damaged_file_gives_what_is_left(videos: Path, tmp_path: Path, exact: bool) -> None:
     path = tmp_path / "half.mp4"
