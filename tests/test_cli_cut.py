@@ -66,6 +66,17 @@ def test_a_bad_file_does_not_stop_the_others(film: Path, tmp_path: Path, capsys:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["03-film-0.5s-1s.mp4"]
 
 
+@pytest.mark.parametrize("name", ["gone.mp4", "a" * 300 + ".mp4"])
+def test_a_video_that_is_gone_does_not_stop_the_others(film: Path, tmp_path: Path, name: str) -> None:
+    found = write_answers(tmp_path / "found.json", answer([(tmp_path / name, 0.0, 1.0), (film, 0.5, 1.0)]))
+    old, new = (tmp_path / "out" / name for name in ("01-gone-0s-1s.mp4", "02-film-0.5s-1s.mp4"))
+    old.parent.mkdir()
+    old.write_text("mine")
+    assert momentret("cut", found, "--output", tmp_path / "out", "--overwrite") == 0
+    assert old.read_text() == "mine"
+    assert first_number(new) == 12
+
+
 def test_nothing_cut_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = write_answers(tmp_path / "found.json", answer([(tmp_path / "gone.mp4", 0.0, 1.0)]))
     assert momentret("cut", found, "--output", tmp_path / "out") == 1
