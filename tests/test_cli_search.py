@@ -188,6 +188,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path, capsys: pytest.Capt
         (["search", "index"], 2, "the query is missing: give words, --image FILE or --clip VIDEO@START-END"),
         (["search", "index", "--minus", "red"], 2, "the query is missing"),
         (["search", "index", "red", "--clip", "a@0-1"], 2, "ask in one way: in words, with --image or with --clip"),
+        (["search", "index", "red", "--after", "0001-01-01"], 2, "--after 0001-01-01T00:00:00 is no time that"),
         (["search", "index", "red", "--level", "frame"], 2, "level 'frame' is not moment or video"),
         (["search", "index", " "], 1, "the query is empty"),
         (["search", "index", "red", "--minus", "red"], 1, "nothing is left"),

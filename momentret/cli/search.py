@@ -212,9 +212,19 @@ def _filter(
         folder=None if folder is None else os.path.abspath(folder),  # noqa: PTH100  as in the index: links stay
         shortest=shortest,
         longest=longest,
-        after=None if after is None else after.timestamp(),
-        before=None if before is None else before.timestamp(),
+        after=None if after is None else _seconds(after, "after"),
+        before=None if before is None else _seconds(before, "before"),
     )
+
+
+def _seconds(time: datetime, option: str) -> float:
+    """Return a time as files have it; not all that a calendar holds are in reach of a time zone."""
+    try:
+        return time.timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise typer.BadParameter(
+            f"--{option} {time.isoformat()} is no time that a file can have; leave it out"
+        ) from error
 
 
 def _options(top: int, per_video: int, overlap: float, level: str, exact: Any, where: Filter | None) -> SearchOptions:
