@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,11 +47,18 @@ def _read_picture(path: Path) -> np.ndarray:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(content) as picture:
-                return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+                return _to_pixels(ImageOps.exif_transpose(picture))
         except Exception as error:  # a stranger's file makes the reader raise anything
             unknown = isinstance(error, UnidentifiedImageError)  # whose words name the reader, not the file
             reason = "it is of no known kind" if unknown else " ".join(str(error).split())[:200]
             raise DataError(f"{str(path)!r} cannot be read as a picture ({reason}); give a JPEG or PNG file") from error
+
+
+def _to_pixels(picture: Any) -> np.ndarray:
+    if picture.mode.startswith("I"):  # 16 bits of grey; Pillow would make white of all that 8 bits cannot hold
+        grey = (np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8)  # (height, width)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(picture.convert("RGB"))
 
 
 def parse_clip(text: str) -> tuple[str, float, float]:

@@ -24,7 +24,7 @@ from momentret.search.borders import as_scored
 from momentret.search.index import CorpusIndex, Filter, Hit, IndexSettings, MemoryCorpus, SearchOptions, Video
 from momentret.search.indexing import open_index, plan_update
 from momentret.search.presence import Query
-from momentret.search.queries import combine, text_query
+from momentret.search.queries import combine, picture_query, text_query
 from momentret.search.recipe import Recipe
 from momentret.search.refine import MomentRefiner
 
@@ -161,6 +161,13 @@ def test_a_picture_is_a_query(engine: SearchEngine, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(DataError, match=r"cannot be read as a picture \(it is of no known kind\); give a"):
         engine.picture(tmp_path / "text.png")
+
+
+def test_sixteen_bits_of_grey_are_asked_like_eight(tmp_path: Path) -> None:
+    Image.fromarray(np.full((30, 40), 60, np.uint8)).save(tmp_path / "eight.png")
+    Image.fromarray(np.full((30, 40), 60 * 256, np.uint16)).save(tmp_path / "sixteen.png")
+    eight, sixteen = (picture_query(FakeEncoder(), tmp_path / name) for name in ("eight.png", "sixteen.png"))
+    np.testing.assert_array_equal(sixteen.tokens, eight.tokens)
 
 
 def test_a_clip_is_a_query_and_no_answer_to_itself(engine: SearchEngine, folder: Path) -> None:
