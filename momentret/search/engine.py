@@ -201,7 +201,7 @@ class SearchEngine:
         if start >= video.start + video.duration or end <= video.start:
             where = f"from {video.start:.1f} to {video.start + video.duration:.1f} s"
             raise DataError(f"{name!r} is there {where}; the clip {text!r} is not in it")
-        first = int(max(start - video.start, 0.0) / video.clip_length)
+        first = int((max(start - video.start, 0.0) + 1e-6) / video.clip_length)
         last = int((end - video.start - 1e-6) / video.clip_length)
         chosen = rows[min(first, len(rows) - 1) : last + 1]
         return Query(text, chosen, "picture", source)

@@ -170,6 +170,13 @@ def test_sixteen_bits_of_grey_are_asked_like_eight(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sixteen.tokens, eight.tokens)
 
 
+def test_a_clip_begins_with_the_row_at_its_start() -> None:
+    video = Video("film", "", "", 2.0, 0.1)
+    rows = np.eye(24, dtype=np.float32)[:20]
+    engine = SearchEngine(MemoryCorpus(IndexSettings(dim=24), [(video, rows)]), FakeEncoder(24))
+    assert engine.clip("film@0.3-0.5").tokens.argmax(axis=1).tolist() == [3, 4]
+
+
 def test_a_clip_is_a_query_and_no_answer_to_itself(engine: SearchEngine, folder: Path) -> None:
     for name in ("one", str(folder / "in" / "one.mp4")):
         query = engine.clip(f"{name}@0:02-4")
