@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -7,13 +9,35 @@ import torch
 
 from momentret.errors import DataError, MismatchError
 from momentret.search.hubness import arrays, methods
-from momentret.search.hubness.arrays import as_tensor, top_k
+from momentret.search.hubness.arrays import TurnedArray, as_tensor, top_k
 from momentret.search.hubness.config import METHODS
 from momentret.search.hubness.normaliser import HubnessNormaliser
+from momentret.search.hubness.reading import read_source
 from momentret.search.hubness.rows import JoinedRows, MatrixRows, ProductRows
 from momentret.search.hubness.streaming import collect, half_biases, merge, sample_sigma, sinkhorn_bias
 from momentret.search.hubness.validity import valid_rows
 from tests.search.hubness_helpers import matrices, world
+
+
+@pytest.mark.parametrize("kind", ["npy", "h5"])
+def test_an_array_on_disk_is_turned_some_rows_at_a_time(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, path = np.random.default_rng(0).random((50, 31), dtype=np.float32), tmp_path / f"s.{kind}"
+    if kind == "npy":
+        np.save(path, values)
+    else:
+        with h5py.File(path, "w") as file:
+            file["s"] = values
+    monkeypatch.setattr(arrays, "TILE_BYTES", 7 * arrays.AROUND_BYTES)
+    turned = read_source(str(path), "the similarities").turned().array
+    assert isinstance(turned, TurnedArray)
+    assert turned.shape == (31, 50)
+    np.testing.assert_array_equal(np.concatenate([turned[start : start + 4] for start in range(0, 31, 4)]), values.T)
+    rows = np.array([0, 2, 3, 30])
+    np.testing.assert_array_equal(MatrixRows(turned).pick(rows).read(0, 4), values.T[rows])
+    picked = read_source(str(path), "the similarities").picked(rows).turned()
+    np.testing.assert_array_equal(picked.array, values[rows].T)
 
 
 def plain_top_k(scores: np.ndarray, k: int) -> np.ndarray:

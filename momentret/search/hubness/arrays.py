@@ -20,6 +20,7 @@ __all__ = [
     "Array",
     "MappedPages",
     "PickedArray",
+    "TurnedArray",
     "as_tensor",
     "count_listed",
     "numpy_alike",
@@ -33,6 +34,8 @@ Array = Any
 """A NumPy array, a memory map, an HDF5 data set, or a torch tensor: two axes, numbers."""
 
 DROP_BYTES = 64 << 20  # pages of a memory map are given back after so many bytes
+TILE_BYTES = 8 << 20  # of pages, turned at a time
+AROUND_BYTES = 1 << 16  # what the system maps around a page that is read
 GROUPS = 64  # of columns, in `top_k`
 
 F = TypeVar("F")
@@ -92,6 +95,28 @@ def pick_rows(array: Array, rows: np.ndarray) -> PickedArray:
 def origin(array: Array, row: int) -> int:
     """Return the position of a row in the array that rows were picked from."""
     return int(array.rows[row]) if isinstance(array, PickedArray) else row
+
+
+class TurnedArray:
+    """The columns of an array on disk as rows, copied some at a time when they are asked for."""
+
+    def __init__(self, array: Array) -> None:
+        self.array, self.dtype = array, array.dtype
+        self.shape = (int(array.shape[1]), int(array.shape[0]))
+        self._pages = MappedPages(array)
+
+    def __getitem__(self, part: Any) -> np.ndarray:
+        if not isinstance(part, slice):
+            chosen: np.ndarray = self.array[:].T[part]
+            return chosen
+        columns = range(*part.indices(self.shape[0]))
+        out = np.empty((len(columns), self.shape[1]), self.dtype)
+        width = max(out[:, :1].nbytes, AROUND_BYTES)  # of a row
+        step = max(1, TILE_BYTES // width)
+        for start in range(0, self.shape[1], step):
+            out[:, start : start + step] = self.array[start : start + step, part].T
+            self._pages.touched(step * width)
+        return out
 
 
 class MappedPages:

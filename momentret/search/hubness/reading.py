@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from momentret.errors import ConfigError, DataError
-from momentret.search.hubness.arrays import Array, pick_rows
+from momentret.search.hubness.arrays import Array, PickedArray, TurnedArray, pick_rows
 from momentret.words import count_of
 
 __all__ = ["READERS", "Source", "read_source"]
@@ -41,7 +41,9 @@ class Source:
 
     def turned(self) -> Source:
         """Return the same numbers with rows and columns changed over."""
-        return replace(self, array=self.array[:].T, row_ids=self.column_ids, column_ids=self.row_ids)
+        hdf5 = not isinstance(self.array, PickedArray) and not hasattr(self.array, "T")
+        array = TurnedArray(self.array) if hdf5 or isinstance(self.array, np.memmap) else self.array[:].T
+        return replace(self, array=array, row_ids=self.column_ids, column_ids=self.row_ids)
 
     def picked(self, rows: np.ndarray) -> Source:
         """Return the rows at rising positions."""
