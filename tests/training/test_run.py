@@ -100,6 +100,7 @@ def test_the_same_seed_gives_the_same_weights(finished: Path, tiny_data: Path, t
     assert_same_weights(again / "last.safetensors", finished / "last.safetensors")
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_loading_processes_change_no_weight(finished: Path, tiny_data: Path, tmp_path: Path) -> None:
     other = train(recipe(tiny_data, tmp_path / "other", "--train.workers=2"))
     assert_same_weights(other / "last.safetensors", finished / "last.safetensors")

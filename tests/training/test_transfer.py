@@ -35,6 +35,7 @@ def test_a_parcel_opens_to_the_same_batch(items: int) -> None:
     assert_same(receive(batch, CPU), batch)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_loader_s_workers_send_what_the_process_makes_itself(tiny_data: Path, tmp_path: Path) -> None:
     batches = []
     for workers in (0, 2):
