@@ -6,7 +6,6 @@ Nothing is searched here: see `engine`.
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -217,7 +216,9 @@ def _pick(row: Any, names: list[str], what: str) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # also of the whole numbers of JSON, which have no end
 
 
 def _require_types(record: Any, types: Mapping[str, Any]) -> None:

@@ -40,6 +40,7 @@ def test_keys_of_a_later_version_are_passed_over() -> None:
     ("part", "value", "message"),
     [
         ("presence", 1.5, "presence is 1.5"),
+        pytest.param("presence", 10**400, "presence is 10*, expected a finite number", id="a whole number past all"),
         ("presence", "0.9", "presence is '0.9'"),
         ("present", 1, "present is 1"),
         ("index", 3, "index is 3"),
