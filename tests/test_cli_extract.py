@@ -185,5 +185,9 @@ def test_what_cannot_be_done_is_one_line(
 def test_nothing_but_quarantine_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.mp4").write_text("no film")
+    (tmp_path / "in" / "b.mp4").touch()
     assert extract(tmp_path / "in", tmp_path / "store") == 1
-    assert "no video of 1 could be used" in capsys.readouterr().err
+    first, second, last = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"quarantine: '{tmp_path / 'in' / 'a.mp4'}' cannot be read as a video")
+    assert second.startswith(f"quarantine: '{tmp_path / 'in' / 'b.mp4'}' is empty")
+    assert "no video of 2 could be used" in last

@@ -113,7 +113,10 @@ def extract(
                     tick(finished)
     done = [outcome for outcome in ledger.outcomes(todo) if outcome.error is None]
     idle = ledger.is_idle
-    kept = ledger.outcomes(mine) if shard or idle else pack(mine, ledger, output, overwrite=overwrite)
+    kept = ledger.outcomes(mine)
+    tell_unreadable(kept, "quarantine")  # first: a store of nothing is refused
+    if not (shard or idle):
+        pack(mine, ledger, output, overwrite=overwrite)
     where = ledger.folder if shard and not idle else output
     _report(
         kept, done, time.monotonic() - began, where, as_json, "nothing new" if idle else f"{len(done)} extracted now"
@@ -142,7 +145,6 @@ def _report(
     outcomes: Sequence[Outcome], done: Sequence[Outcome], seconds: float, where: Path, as_json: bool, news: str
 ) -> None:
     good = [outcome for outcome in outcomes if outcome.error is None]
-    tell_unreadable(outcomes, "quarantine")
     for outcome in good:
         if outcome.doubts:
             typer.echo(f"doubtful: {outcome.path!r}: {outcome.decoder} errs on {', '.join(outcome.doubts)}", err=True)
