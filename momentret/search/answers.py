@@ -172,7 +172,7 @@ def read_answers(path: Path) -> list[Answer]:
         AnswerError: it is not JSON, or not an answer, or there is none.
         OSError: the file cannot be read.
     """
-    content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    content = sys.stdin.buffer.read() if str(path) == "-" else _read_text(path)
     try:
         rows = list(_json_values(content.decode("utf-8", "surrogatepass")))
     except (ValueError, RecursionError) as error:
@@ -186,6 +186,15 @@ def read_answers(path: Path) -> list[Answer]:
     if not answers:
         raise AnswerError(f"{path} holds no answer; write it with momentret search --json")
     return answers
+
+
+def _read_text(path: Path) -> bytes:
+    """Return the content of a file, of which a video, named by mistake, may have more than there is memory."""
+    with path.open("rb") as file:
+        start = file.read(64)
+        if b"\0" in start:
+            raise AnswerError(f"{path} is not JSON (it is no text); write it with momentret search --json")
+        return start + file.read()
 
 
 def _json_values(text: str) -> Iterator[Any]:

@@ -80,6 +80,13 @@ def test_the_message_names_the_file(tmp_path: Path) -> None:
             read_answers(path)
 
 
+def test_a_video_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"\0\0\0\x20ftypisom")
+    with pytest.raises(AnswerError, match=r"film\.mp4 is not JSON \(it is no text\); write it with"):
+        read_answers(path)
+
+
 @pytest.mark.parametrize("how", ["one after the other", "indented", "a list"])
 def test_several_answers_are_read(tmp_path: Path, how: str) -> None:
     rows = [answer().to_row(), answer(query="a cat").to_row()]
