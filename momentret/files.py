@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,9 +24,9 @@ __all__ = [
     "blamed_on",
     "cache_folder",
     "clean_name",
-    "folder_for",
     "json_rows",
     "refuse_existing",
+    "stage_for",
     "valid_text",
     "write_json",
     "write_jsonl",
@@ -72,12 +74,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     For what others write by name; see `atomic_write`.
     """
-    with folder_for(path), _temporary_for(path) as temporary:
+    with _folder_for(path), _temporary_for(path) as temporary:
         yield temporary
 
 
 @contextmanager
-def folder_for(path: Path) -> Iterator[None]:
+def stage_for(path: Path) -> Iterator[Path]:
+    """Give an empty temporary folder beside `path`, to be renamed to it; what is left of it at the end is deleted."""
+    stage = path.parent / f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.tmp"
+    with _folder_for(path):
+        with blamed_on(path):
+            stage.mkdir()
+        try:
+            yield stage
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextmanager
+def _folder_for(path: Path) -> Iterator[None]:
     """Make the parent folders that are missing; after an error, take back those that stayed empty."""
     made = [folder for folder in path.parents if not folder.exists()]  # the innermost first
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,6 @@ import errno
 import json
 import os
 import shutil
-import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from momentret.features.layouts import Family
 from momentret.features.manifest import FORMAT_VERSION, SourceManifest
 from momentret.features.readers import check_rows, npy_header
 from momentret.features.sources import check_id, find_path
-from momentret.files import blamed_on, refuse_existing
+from momentret.files import refuse_existing, stage_for
 
 __all__ = ["PackedSource", "staged_folder", "write_family"]
 
@@ -239,16 +238,10 @@ def staged_folder(output: Path, overwrite: bool = False) -> Iterator[Path]:
     """
     output = output.resolve()
     _require_replaceable(output, overwrite)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    stage = output.parent / f".{output.name[:100]}.{uuid.uuid4().hex[:8]}.tmp"
-    with blamed_on(output):
-        stage.mkdir()
-    try:
+    with stage_for(output) as stage:
         yield stage
         _require_replaceable(output, overwrite)  # packing took a while: look again
         _put_in_place(stage, output)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _require_replaceable(output: Path, overwrite: bool) -> None:

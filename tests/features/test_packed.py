@@ -218,6 +218,12 @@ def test_a_file_is_never_replaced(tmp_path: Path) -> None:
         pack_into(tmp_path / "store", overwrite=True)
 
 
+def test_a_failure_leaves_no_folder_that_it_made(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), staged_folder(tmp_path / "new" / "store"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failure_leaves_the_old_store(tmp_path: Path) -> None:
     pack_into(tmp_path / "store")
 

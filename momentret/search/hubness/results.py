@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -14,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from momentret.errors import ConfigError, OutputExistsError
-from momentret.files import atomic_write, blamed_on, folder_for, refuse_existing, write_json
+from momentret.files import atomic_write, refuse_existing, stage_for, write_json
 from momentret.plots.hubness import plot_hubness, plot_lorenz, plot_tuning
 from momentret.progress import Progress, silent
 from momentret.search.hubness.checking import worse_than_chance
@@ -77,22 +76,12 @@ def results_folder(output: Path, overwrite: bool) -> Iterator[Path]:
     refuse_existing(output, overwrite)
     if output.exists() and not (output.is_dir() and (_is_ours(output) or not any(output.iterdir()))):
         raise OutputExistsError(output)
-    with folder_for(output), _stage_for(output) as stage:
+    with stage_for(output) as stage:
         yield stage
         if output.exists():
             shutil.rmtree(output)
         stage.chmod(0o755)
         stage.rename(output)
-
-
-@contextmanager
-def _stage_for(output: Path) -> Iterator[Path]:
-    with blamed_on(output):
-        stage = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name[:100]}.", suffix=".tmp"))
-    try:
-        yield stage
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _is_ours(folder: Path) -> bool:
