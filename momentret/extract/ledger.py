@@ -250,22 +250,20 @@ def partial_folder(output: Path) -> Path:
     return output.with_name(output.name + ".partial")
 
 
-def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bool = False) -> list[Outcome]:
+def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bool = False) -> None:
     """Make the store of all finished videos, and ``<store>.videos.jsonl`` with every outcome beside it.
 
     The same videos give the same bytes, whoever extracted them in whatever order. The store that the ledger was opened
     with is replaced.
 
-    Returns:
-        the outcomes, in the order of the ids.
-
     Raises:
         DataError: a video is still to do, or there is none with features.
         OutputExistsError: `output` is there and `overwrite` is false.
     """
-    outcomes = ledger.outcomes(videos)
-    if len(outcomes) < len(videos):
-        raise DataError(f"{len(videos) - len(outcomes)} of {count_of(len(videos), 'video')} still to do; extract first")
+    records = [record for video in videos if (record := ledger.record(video)) is not None]
+    if len(records) < len(videos):
+        raise DataError(f"{len(videos) - len(records)} of {count_of(len(videos), 'video')} still to do; extract first")
+    outcomes = [_outcome_of(record) for record in records]
     good = [outcome.video_id for outcome in outcomes if outcome.error is None]
     if not good:
         raise DataError(f"no video of {len(videos):,} could be used; the first: {outcomes[0].error}")
@@ -273,10 +271,8 @@ def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bo
     def items() -> Iterator[tuple[str, np.ndarray]]:
         return ((video_id, ledger.rows(video_id)) for video_id in good)
 
-    records = [ledger.record(video) for video in videos]
     with staged_folder(output, overwrite or ledger.earlier is not None) as stage:
         write_family(stage / "video" / ledger.manifest.family, ledger.manifest, items())
     write_json(_beside(output, "plan.json"), ledger.plan)
-    write_jsonl(_beside(output, "videos.jsonl"), filter(None, records))
+    write_jsonl(_beside(output, "videos.jsonl"), records)
     shutil.rmtree(ledger.folder, ignore_errors=True)  # last: until then a run with other settings is refused
-    return outcomes
