@@ -68,20 +68,21 @@ class InputConfig:
         return self.use_video * sum(dimensions) + 2 * self.temporal_endpoints
 
 
-def l2_normalise(rows: np.ndarray) -> np.ndarray:
-    """Divide each row ``(..., D)`` by its length plus 1e-5; a row of zeros stays zero. Returns float32."""
-    return _prepare(rows, np.empty(rows.shape, dtype=np.float32), normalise=True)
+def l2_normalise(rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Divide each row ``(..., D)`` by its length plus 1e-5; a row of zeros stays zero. Returns float32, in `out`."""
+    out = _float32(rows, out)
+    length = np.sqrt(np.einsum("...d,...d->...", out, out))
+    out /= length[..., None] + np.float32(NORM_EPSILON)
+    return out
 
 
-def _prepare(rows: np.ndarray, out: np.ndarray, *, normalise: bool) -> np.ndarray:
-    """Copy rows to `out` as float32, exactly, and normalise them there."""
+def _float32(rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Copy rows as float32, exactly, to `out` or a new array."""
+    out = np.empty(rows.shape, dtype=np.float32) if out is None else out
     if rows.dtype == np.float16:  # NumPy takes eight times as long as torch, which wants memory it could write to
         torch.from_numpy(out).copy_(torch.from_numpy(rows.copy()))
     else:
         out[...] = rows
-    if normalise:
-        length = np.sqrt(np.einsum("...d,...d->...", out, out))
-        out /= length[..., None] + np.float32(NORM_EPSILON)
     return out
 
 
@@ -106,8 +107,9 @@ def prepare_video(sources: Sequence[np.ndarray], config: InputConfig) -> Tensor:
     widths = [rows.shape[1] for rows in sources]
     video = np.empty((clips, config.video_dim(widths)), dtype=np.float32)
     if config.use_video:
+        convert = l2_normalise if config.normalise_video else _float32
         for rows, end, width in zip(sources, accumulate(widths), widths, strict=True):
-            _prepare(rows[:clips], video[:, end - width : end], normalise=config.normalise_video)
+            convert(rows[:clips], video[:, end - width : end])
     if config.temporal_endpoints:
         video[:, -2] = np.arange(clips, dtype=np.float32) / np.float32(clips)
         video[:, -1] = video[:, -2] + np.float32(1 / clips)
@@ -116,8 +118,8 @@ def prepare_video(sources: Sequence[np.ndarray], config: InputConfig) -> Tensor:
 
 def prepare_text(tokens: np.ndarray, config: InputConfig) -> Tensor:
     """Cut the token states ``(T, D)`` of one query to `max_words` and normalise them; float32."""
-    words = tokens[: config.max_words]
-    return torch.from_numpy(_prepare(words, np.empty(words.shape, dtype=np.float32), normalise=config.normalise_text))
+    convert = l2_normalise if config.normalise_text else _float32
+    return torch.from_numpy(convert(tokens[: config.max_words]))
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:
