@@ -5,7 +5,7 @@ The only door to scipy. Costs are the model's business; this room solves assignm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,15 @@ class Matches(NamedTuple):
     """``(K, B, N)`` long; 0 where there is no match."""
     matched: Tensor
     """``(K, B, N)``, True where a target is matched; as many in every layer."""
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Tensor]) -> Matches:
+        """Return what `named` put into a batch."""
+        return cls(batch["matched_slots"], batch["matched"])
+
+    def named(self) -> dict[str, Tensor]:
+        """Return both as a batch calls them."""
+        return {"matched_slots": self.slots, "matched": self.matched}
 
 
 @torch.no_grad()

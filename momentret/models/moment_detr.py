@@ -199,7 +199,7 @@ class MomentDETR(nn.Module):
         """
         outputs = {name: value.float() for name, value in outputs.items()}
         known = batch if "matched" in batch else self.assign(outputs, batch)
-        targets, matches = batch["spans"], Matches(known["matched_slots"], known["matched"])
+        targets, matches = batch["spans"], Matches.of(known)
         terms = {
             **_span_losses(outputs["spans"], targets, matches, self.config),
             "label": _label_loss(outputs["logits"], matches, self.config.background_weight),
@@ -220,8 +220,7 @@ class MomentDETR(nn.Module):
 
     def assign(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return who answers for whom: ``matched_slots`` and ``matched (K, B, N)``, as in `Matches`."""
-        matches = match(self.matching_cost(outputs, batch), batch["span_counts"])
-        return dict(zip(("matched_slots", "matched"), matches, strict=True))
+        return match(self.matching_cost(outputs, batch), batch["span_counts"]).named()
 
     @torch.no_grad()
     def matching_cost(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:

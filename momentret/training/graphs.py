@@ -99,8 +99,6 @@ class RecordedStep:
         if not self._replays:
             self._prepare(batch)
         self._fill(batch)
-        if not self._replays:
-            self._replays = self._record(self._practise, self._forward, self._update)
         forward, update = self._replays
         forward()
         self._match(batch["span_counts"])
@@ -108,13 +106,15 @@ class RecordedStep:
         return self._losses
 
     def _prepare(self, batch: Batch) -> None:
-        """Make the tensors that recorded kernels read."""
+        """Make the tensors that recorded kernels read, and record them."""
         for name in READ:
             shape = list(batch[name].shape)
             if name in PADDED:
                 shape[1] = getattr(self.shape, PADDED[name])
             self._batch[name] = batch[name].new_zeros(shape)
         self._rate = torch.zeros((), device=batch["video"].device)
+        self._fill(batch)
+        self._replays = self._record(self._practise, self._forward, self._update)
 
     def _fill(self, batch: Batch) -> None:
         for name in READ:
@@ -136,8 +136,8 @@ class RecordedStep:
         self._cost = self.model.matching_cost(self._outputs, self._batch)
 
     def _match(self, counts: list[int]) -> None:
-        for name, values in zip(("matched_slots", "matched"), match(self._cost, counts), strict=True):
-            self._batch.setdefault(name, torch.empty_like(values)).copy_(values)
+        for name, values in match(self._cost, counts).named().items():
+            self._batch.setdefault(name, values).copy_(values)
 
     def _update(self) -> None:
         self._backward()
