@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -186,24 +187,17 @@ def _carry_out(job: _Job, cutter: IsolatedCutter, exact: bool, overwrite: bool, 
         if output.is_file() and not (overwrite or job.named):  # under a name that says what it is
             return {**row, "output": str(output), "there_already": True}
         refuse_existing(output, overwrite)
-        if output.exists() and _is_there(job.path) and output.samefile(job.path):
+        there = os.path.exists(job.path)  # noqa: PTH110  Path.exists raises where a folder may not be looked into
+        if there and output.exists() and output.samefile(job.path):
             raise ConfigError(f"{str(output)!r} is the video itself; choose another path")
         with atomic_path(output) as temporary:
             wanted = Cut(job.start, job.end, str(temporary), exact, format_of(output))
             report = cutter.cut(job.path, wanted, reached)
         return {**row, "output": str(output), "exact": exact, **_facts(job, report)}
     except MomentretError as error:
-        moved = job.rank is not None and not _is_there(job.path)
+        moved = job.rank is not None and not os.path.exists(job.path)  # noqa: PTH110
         step = "; if it was moved, momentret index add its new folder and search again" if moved else ""
         return {**row, "error": " ".join(str(error).split()) + step}
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        path.stat()
-    except (OSError, ValueError):  # also where a folder may not be looked into, or no file can have such a name
-        return False
-    return True
 
 
 def _facts(job: _Job, report: CutReport) -> dict[str, Any]:
