@@ -41,6 +41,7 @@ Scored = tuple[Hit, float]
 """A hit and the score that it is ranked by."""
 Sure = tuple[Hit, float, float | None]
 """A hit, the score that it is ranked by, and its confidence, if it is known."""
+_ROUNDING = 1e-6  # s, of what a clip asked for and a row begin at
 _PIECES = 3  # of one moment among the hits, that grow into it
 
 
@@ -201,8 +202,8 @@ class SearchEngine:
         if start >= video.start + video.duration or end <= video.start:
             where = f"from {video.start:.1f} to {video.start + video.duration:.1f} s"
             raise DataError(f"{name!r} is there {where}; the clip {text!r} is not in it")
-        first = int((max(start - video.start, 0.0) + 1e-6) / video.clip_length)
-        last = int((end - video.start - 1e-6) / video.clip_length)
+        first = int((max(start - video.start, 0.0) + _ROUNDING) / video.clip_length)
+        last = int((end - video.start - _ROUNDING) / video.clip_length)
         chosen = rows[min(first, len(rows) - 1) : last + 1]
         return Query(text, chosen, "picture", source)
 
