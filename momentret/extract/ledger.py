@@ -250,11 +250,14 @@ def partial_folder(output: Path) -> Path:
     return output.with_name(output.name + ".partial")
 
 
-def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bool = False) -> None:
+def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bool = False) -> list[Outcome]:
     """Make the store of all finished videos, and ``<store>.videos.jsonl`` with every outcome beside it.
 
     The same videos give the same bytes, whoever extracted them in whatever order. The store that the ledger was opened
     with is replaced.
+
+    Returns:
+        the outcomes, in the order of the ids.
 
     Raises:
         DataError: a video is still to do, or there is none with features.
@@ -276,3 +279,4 @@ def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bo
     write_json(_beside(output, "plan.json"), ledger.plan)
     write_jsonl(_beside(output, "videos.jsonl"), records)
     shutil.rmtree(ledger.folder, ignore_errors=True)  # last: until then a run with other settings is refused
+    return outcomes
