@@ -335,11 +335,13 @@ class _Subtract:
         self.normaliser = normaliser
         self.made_of = (normaliser.terms, normaliser.facts, rows.device, rows.dtype)
         self.gated = any(term.active is not None for term in normaliser.terms)
-        self.shares = [
+        shares = [
             (normaliser.facts.shrink * term.weight * _centred(term)).to(rows.device, rows.dtype)
             for term in normaliser.terms
         ]
-        self.total = sum(self.shares)
+        self.biases = torch.zeros(1, rows.shape[1], device=rows.device, dtype=rows.dtype)
+        for share in shares:  # the sum of every subset; bit i of its row number: share i is in it
+            self.biases = torch.cat([self.biases, self.biases + share])
 
     def serves(self, normaliser: HubnessNormaliser, rows: Rows) -> bool:
         """Tell whether it would be made the same again."""
@@ -349,9 +351,10 @@ class _Subtract:
 
     def __call__(self, block: Tensor) -> Tensor:
         if not self.gated:
-            return block - self.total
+            return block - self.biases[-1]
         gates = self.normaliser.gates(top_k(block, 1)[1][:, 0])
-        opened = torch.stack([gate for gate in gates if gate is not None], dim=1)
-        if bool(opened.all()):  # as it is for nearly all queries of a good bank
-            return block - self.total
-        return block - opened.to(block.dtype) @ torch.stack(self.shares)
+        opened = [gate for gate in gates if gate is not None]
+        if all(bool(gate.all()) for gate in opened):  # as it is for nearly all queries of a good bank
+            return block - self.biases[-1]
+        bias = self.biases[sum(gate.long() << i for i, gate in enumerate(opened))]
+        return torch.sub(block, bias, out=bias)

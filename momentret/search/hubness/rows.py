@@ -17,7 +17,7 @@ from torch import Tensor
 
 from momentret.errors import DataError, MismatchError
 from momentret.search.hubness.arrays import Array, MappedPages, PickedArray, as_tensor, origin, pick_rows
-from momentret.search.hubness.validity import BLOCK_BYTES, invalid_error, require_finite, require_no_nan
+from momentret.search.hubness.validity import BLOCK_BYTES, all_finite, invalid_error, require_finite, require_no_nan
 
 __all__ = [
     "BLOCK_BYTES",
@@ -193,7 +193,7 @@ class ProductRows(_Blocks):
     def embeddings(self, start: int, stop: int) -> Tensor:
         """Return rows ``[start, stop)`` of the left embeddings as they enter the product."""
         rows = as_tensor(self.left[start:stop], self.device).to(self.dtype)
-        if not bool(rows.isfinite().all()):
+        if not all_finite(rows):
             raise invalid_error(self, maskable=False)
         return unit_rows(rows, self.name, lambda i: self.origin(start + i)) if self.metric == "cosine" else rows
 
@@ -214,10 +214,10 @@ class ProductRows(_Blocks):
             yield start, torch.mm(left, self.right.T, out=buffer[: len(left)])
 
     def sample(self, rows: np.ndarray, columns: np.ndarray) -> Tensor:
-        left = torch.cat([self.embeddings(i, i + 1) for i in rows])
+        left = self.pick(rows).embeddings(0, len(rows))
         return left @ self.right[torch.from_numpy(columns).to(self.device)].T
 
-    def pick(self, rows: np.ndarray) -> Rows:
+    def pick(self, rows: np.ndarray) -> ProductRows:
         return self.beside(pick_rows(self.left, rows), self.name)
 
     def keys(self, start: int, stop: int) -> np.ndarray:
