@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,27 @@ from crash_campaign import (
 )
 
 from momentret.errors import MomentretError
-from momentret.search.index import CorpusIndex, Hit, SearchOptions, repair_index
+from momentret.search.index import CorpusIndex, Hit, SearchOptions, SearchResult, repair_index
 
 QUERIES = np.random.default_rng(5).normal(size=(2, 3, DIM))
-Answer = tuple[str, ...]
+ROUNDING = 1e-6  # of a score; it depends on how many clips a product is of
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Everything that a user of the index sees; scores are compared but for rounding."""
+
+    videos: list[str]
+    counts: list[SearchResult]
+    """Without hits."""
+    hits: list[list[Hit]]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Answer)
+            and (self.videos, self.counts) == (other.videos, other.counts)
+            and alike(self.hits, other.hits)
+        )
 
 
 def state_of(index: CorpusIndex) -> State:
@@ -54,9 +72,9 @@ def state_of(index: CorpusIndex) -> State:
 
 
 def answers_of(index: CorpusIndex) -> Answer:
-    """Return everything that a user of the index sees, as text: videos, vectors, hits."""
     videos = sorted(f"{video} {index.clips(video.video_id).tobytes().hex()}" for video in index.videos())
-    return *(str(index.search(query)) for query in QUERIES), *videos
+    results = [index.search(query) for query in QUERIES]
+    return Answer(videos, [replace(result, hits=()) for result in results], [list(result.hits) for result in results])
 
 
 def make_sample(folder: Path, seed: int) -> list[Answer]:
@@ -130,6 +148,18 @@ def hits_of(index: CorpusIndex) -> list[list[Hit]]:
     return [list(result.hits) for result in results]
 
 
+def alike(found: list[list[Hit]], expected: list[list[Hit]]) -> bool:
+    """Tell whether two searches found the same moments in the same order, with the same scores but for rounding."""
+    places, scores = zip(*(split(lists) for lists in (found, expected)), strict=True)
+    return places[0] == places[1] and np.allclose(*scores, rtol=0, atol=ROUNDING)
+
+
+def split(lists: list[list[Hit]]) -> tuple[list[list[Any]], np.ndarray]:
+    """Return what must be equal, and what may differ by rounding."""
+    places = [[(hit.video, hit.start, hit.end) for hit in hits] for hits in lists]
+    return places, np.array([(hit.to_video, hit.to_language) for hit in chain(*lists)])
+
+
 def repair_killed(folder: Path, call: int) -> bool:
     """Repair in a process that dies in a system call, if it makes so many; returns whether it did."""
     child = os.fork()
@@ -153,7 +183,7 @@ def what_a_repair_does(folder: Path, state: State, hits: list[list[Hit]], answer
             if any(state.get(name, ("",))[-1] != path for name, path in lost.items()):
                 return "names_what_was_not_there", len(lost)
             kept = [[hit for hit in result if hit.video.video_id not in lost] for result in hits]
-            if hits_of(index) != kept or state_of(index) != {n: v for n, v in state.items() if n not in lost}:
+            if not alike(hits_of(index), kept) or state_of(index) != {n: v for n, v in state.items() if n not in lost}:
                 return "wrong_answer", len(lost)
             index.add_many((video_of(name, *state[name]), clips_of(state[name][0])) for name in lost)
             return "repaired" if answers_of(index) == answers else "wrong_answer_at_last", len(lost)
