@@ -290,7 +290,6 @@ class CorpusIndex:
         clips = [segment.columns["clip_count"] for segment in segments]
         settings = self.settings
         row = settings.dim * np.dtype(settings.clip_dtype).itemsize + 2
-        pools = sum(int(segment.columns["pool_count"].sum()) for segment in segments)
         return IndexStats(
             videos=sum(int((~segment.removed).sum()) for segment in segments),
             clips=sum(int(count[~segment.removed].sum()) for segment, count in zip(segments, clips, strict=True)),
@@ -298,7 +297,7 @@ class CorpusIndex:
             removed=sum(int(segment.removed.sum()) for segment in segments),
             unsealed=sum(segment.videos for segment in segments if segment.entry is None),
             duration=sum(float(segment.columns["video_duration"][~segment.removed].sum()) for segment in segments),
-            first_stage_bytes=pools * (settings.dim + 8),  # codes, two peaks, weight, radius
+            first_stage_bytes=sum(segment.first_stage_bytes for segment in segments),
             clip_bytes=sum(int(count.sum()) for count in clips) * row,
             generation=self._store.manifest.generation,
             encoder=settings.encoder,

@@ -23,7 +23,9 @@ Level = Literal["moment", "video"]
 _CHUNK = 4_096
 """Pooled vectors at a time: what is computed from them for one query stays in the cache."""
 _GLANCED = 16_384
-"""Pooled vectors that the sieve looks at at a time."""
+"""Vectors that the sieve looks at at a time."""
+_OUTLINED = 0.2
+"""Share of the chapters of an outlined segment that the sieve looks at."""
 _INT8 = np.dtype("int8")
 
 
@@ -70,24 +72,45 @@ def _rows(array: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
 def sieve(queries: Sequence[np.ndarray], segment: Segment, keep: int, allowed: np.ndarray) -> list[np.ndarray]:
     """Return, for each query, the `keep` chapters that look best by the first dimensions of a single pooled vector.
 
+    Of very many, those are looked at whose outlines look best.
+
     Args:
         queries: ``(T, D)`` each.
         segment: one whose vectors are in principal axes.
         keep: how many.
         allowed: ``(chapters,)`` bool.
     """
-    pools = segment.pools
-    glances = [_Glance(query, pools) for query in queries]
+    glances = [_Glance(query, segment.pools) for query in queries]
+    if segment.outlined:
+        some = max(keep, int(_OUTLINED * np.count_nonzero(allowed)))
+        far = [_best(scores, some, allowed) for scores in _glanced(glances, *segment.outlines)]
+        return [_looked_at(glance, segment, chapters, keep) for glance, chapters in zip(glances, far, strict=True)]
+    begins = segment.chapters.pool_begins[:-1]
+    near = _glanced(glances, segment.pools["pool_head"], segment.pools["pool_peaks"][:, 0])
+    return [_best(np.maximum.reduceat(scores, begins), keep, allowed) for scores in near]
+
+
+def _glanced(glances: Sequence[_Glance], codes: np.ndarray, peaks: np.ndarray) -> list[np.ndarray]:
+    """Return, for each query, the score of every row."""
     left = np.concatenate([glance.codes for glance in glances])
     ends = np.cumsum([len(glance.codes) for glance in glances]).tolist()
-    best = [np.empty(len(pools["pool_weight"]), dtype=np.float32) for _ in queries]
-    for begin in range(0, len(pools["pool_weight"]), _GLANCED):
+    scores = [np.empty(len(codes), dtype=np.float32) for _ in glances]
+    for begin in range(0, len(codes), _GLANCED):
         chunk = slice(begin, begin + _GLANCED)
-        product = products(left, pools["pool_head"][chunk])
-        scale = peak_scale(pools["pool_peaks"][chunk, 0], _INT8)
-        for out, glance, end in zip(best, glances, ends, strict=True):
+        product, scale = products(left, codes[chunk]), peak_scale(peaks[chunk], _INT8)
+        for out, glance, end in zip(scores, glances, ends, strict=True):
             out[chunk] = glance.scores(product[end - len(glance.codes) : end], scale)
-    return [_best(_by_chapter(values, segment), keep, allowed) for values in best]
+    return scores
+
+
+def _looked_at(glance: _Glance, segment: Segment, chapters: np.ndarray, keep: int) -> np.ndarray:
+    """Return the `keep` best of some chapters."""
+    counts, best = segment.chapters.pools[chapters], np.empty(len(chapters), dtype=np.float32)
+    for part, rows in _chunks(segment.chapters.pool_begins[chapters], counts):
+        codes, peaks = (_rows(segment.pools[name], rows) for name in ("pool_head", "pool_peaks"))
+        scores = glance.scores(products(glance.codes, codes), peak_scale(peaks[:, 0], _INT8))
+        best[part] = np.maximum.reduceat(scores, np.cumsum(counts[part]) - counts[part])
+    return chapters[_best(best, keep, np.ones(len(best), dtype=bool))]
 
 
 class _Glance:
@@ -106,10 +129,6 @@ class _Glance:
         values *= scale * np.float32(self.step)
         values += self.offset
         return values[:-1].max(0) + values[-1]
-
-
-def _by_chapter(values: np.ndarray, segment: Segment) -> np.ndarray:
-    return np.maximum.reduceat(values, segment.chapters.pool_begins[:-1])
 
 
 def _best(scores: np.ndarray, keep: int, allowed: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from momentret.search.index.windows import score_runs
 
 __all__ = ["score_matrix", "search_segments"]
 
-_SIEVE_SHARE, _SIEVE_LEAST = 0.02, 1_500
+_SIEVE_SHARE, _SIEVE_LEAST, _SIEVE_MOST = 0.02, 1_500, 10_000
 """Chapters that the sieve keeps."""
 _EXACT_CLIPS = 16_384
 _PROOF_STEP = 64
@@ -78,7 +78,8 @@ def _first_stage(
     if options.first_stage != "pooled":
         some = [np.intersect1d(rows, np.flatnonzero(allowed)) for rows in propose(segment, queries, options, count)]
     elif segment.basis_names and left > 2 * max(_SIEVE_LEAST, 10 * count):
-        some = sieve(queries, segment, max(_SIEVE_LEAST, 10 * count, int(_SIEVE_SHARE * left)), allowed)
+        keep = min(max(_SIEVE_LEAST, int(_SIEVE_SHARE * left)), _SIEVE_MOST)
+        some = sieve(queries, segment, max(keep, 10 * count), allowed)
     else:
         everything = np.flatnonzero(allowed)
         one_pass = None if left == len(allowed) else everything

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from momentret.search.index.codes import peak_scale
-from momentret.search.index.columns import Columns, level_of, row_layout, texts
+from momentret.search.index.codes import encode, peak_scale
+from momentret.search.index.columns import HEAD, Columns, level_of, row_layout, texts
 from momentret.search.index.disk import RowFile, raw, read_array, reading, sync_folder, write_file
 from momentret.search.index.errors import DamagedIndexError
 from momentret.search.index.manifest import SegmentEntry
@@ -37,6 +37,10 @@ COPY = "copy.bin"
 """What cannot, but for the clips themselves, is in a segment twice: in a file a column, and together in this one."""
 _BASIS = ("basis_mean", "basis_rotation")
 _CHUNK_BYTES = 16 << 20
+_OUTLINED = 2_048
+"""Chapters whose outlines are made at a time."""
+MANY_CHAPTERS = 200_000
+"""Chapters from which on a segment is outlined."""
 
 
 class Segment:
@@ -141,6 +145,31 @@ class Segment:
     def basis_names(self) -> tuple[str, ...]:
         """Return the columns of the rotation of the pooled vectors, if there is one."""
         return _BASIS if self.entry is not None and f"{_BASIS[0]}.bin" in self.entry.files else ()
+
+    @property
+    def outlined(self) -> bool:
+        """Tell whether a search looks at the outlines of all chapters before the pooled vectors of some."""
+        return bool(self.basis_names) and len(self.columns["chapter_clips"]) >= MANY_CHAPTERS
+
+    @property
+    def first_stage_bytes(self) -> int:
+        """Count what a search keeps in memory: codes, two peaks, weight and radius of pooled vectors, and outlines."""
+        outlines = len(self.columns["chapter_clips"]) * (HEAD + 2) if self.outlined else 0
+        return int(self.columns["pool_count"].sum()) * (self.settings.dim + 8) + outlines
+
+    @cached_property
+    def outlines(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean of each chapter's clips: the first dimensions, as codes ``(C, HEAD)`` and peaks ``(C,)``."""
+        heads, peaks, weight = (self.pools[name] for name in ("pool_head", "pool_peaks", "pool_weight"))
+        begins, parts = self.chapters.pool_begins, []
+        for first in range(0, len(begins) - 1, _OUTLINED):
+            edges = begins[first : first + _OUTLINED + 1]
+            rows, own = slice(edges[0], edges[-1]), edges[:-1] - edges[0]
+            clips = weight[rows].astype(np.float32)
+            totals = np.add.reduceat(heads[rows] * (clips * peak_scale(peaks[rows, 0], heads.dtype))[:, None], own)
+            parts.append(encode(totals / np.add.reduceat(clips, own)[:, None], "int8"))
+        codes, scales = zip(*parts, strict=True)
+        return np.concatenate(codes), np.concatenate(scales)
 
     def clip_rows(self, runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
         """Return the codes ``(L, D)`` of the runs, one after the other, and the factor ``(L,)`` of each row.
