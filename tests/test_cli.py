@@ -53,6 +53,28 @@ def test_help_is_quick() -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
+TERMINATED = """
+import os, signal, sys
+from pathlib import Path
+from momentret import cli, files
+
+@cli.app.command()
+def wait(path: Path) -> None:
+    with files.stage_for(path / "made") as stage:
+        (stage / "half").write_text("half")
+        os.kill(os.getpid(), signal.SIGTERM)
+        sys.exit("it goes on")
+
+cli.main()
+"""
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", TERMINATED, "wait", tmp_path], check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (130, b"momentret: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("name", "who"), [("momentret.search.index.store", ""), ("av.container", "av.container: ")])
 def test_a_log_record_is_one_line_that_names_its_source_if_foreign(name: str, who: str) -> None:
     record = logging.LogRecord(name, logging.WARNING, __file__, 1, "%s could\nnot be \x1bread", ("a\nb",), None)

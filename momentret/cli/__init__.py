@@ -1,12 +1,13 @@
 """The command line: one verb, one typed function, one module of this folder.
 
 Results go to stdout (`--json` for programs), everything else to stderr. Exit 0; 1 for our errors, one line without a
-traceback; 2 for usage; 130 for Ctrl-C. Heavy imports happen inside the verbs, so `--help` stays quick.
+traceback; 2 for usage; 130 for Ctrl-C and for SIGTERM. Heavy imports happen inside the verbs, so `--help` stays quick.
 """
 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -86,7 +87,8 @@ def _fail(message: str, status: int) -> int:
 
 
 def main() -> None:
-    """Run the `momentret` command."""
+    """Run the `momentret` command; SIGTERM, as schedulers and `kill` send it, ends it in order like Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
 
 
