@@ -41,7 +41,7 @@ def plot_training(
     right.set(xlabel="epoch", ylabel="percent", title="validation (dashed: blind baseline)", ylim=(0, None))
     for axes, curves in ((left, losses), (right, metrics)):
         axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         if curves:
             axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle(title)
@@ -65,7 +65,7 @@ def plot_comparison(
                 axes.plot(*zip(*sorted(run[name].items()), strict=True), color=f"C{i}", label=None if j else group)
         axes.set(xlabel="epoch", title=name)
         axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.legend()
     _save(figure, path)
 
