@@ -18,7 +18,6 @@ from momentret.search.index.columns import HEAD, decode_pools
 from momentret.search.index.device import device_scores
 from momentret.search.index.first_stage import pooled_scores, sieve, video_bounds
 from momentret.search.index.hits import best_chapters, candidates_of
-from momentret.search.index.segment import Segment
 from tests.search.corpus import DIM, build, clips_of, unit
 
 LENGTHS = (1, 2, 3, 5, 8)
@@ -262,40 +261,49 @@ def test_principal_axes_keep_the_proof(rotated: CorpusIndex) -> None:
         assert proven.certified
 
 
-@pytest.fixture(params=["few", "many"])
-def sieved(request: pytest.FixtureRequest, rotated: CorpusIndex, monkeypatch: pytest.MonkeyPatch) -> Segment:
-    """A segment whose chapters are all looked at, or those whose outlines look best."""
-    (sealed,) = rotated._store.segments()
-    monkeypatch.setattr("momentret.search.index.segment.MANY_CHAPTERS", 100 if request.param == "many" else 100_000)
-    assert sealed.outlined is (request.param == "many")
-    return sealed
-
-
-def test_the_sieve_lets_the_best_video_through(rotated: CorpusIndex, sieved: Segment) -> None:
-    everything = np.ones(len(sieved.chapters.clips), dtype=bool)
+@pytest.mark.parametrize("outlined", [False, True])
+def test_the_sieve_lets_the_best_video_through(rotated: CorpusIndex, outlined: bool) -> None:
+    (segment,) = rotated._store.segments()
+    everything = np.ones(len(segment.chapters.clips), dtype=bool)
     for number in range(15):
         best = rotated.search(wide_query(number), options=SearchOptions(exact=True, top=1)).hits[0].video.video_id
-        (kept,) = sieve([wide_query(number)], sieved, 40, everything)
+        (kept,) = sieve([wide_query(number)], segment, 40, everything, outlined)
         assert len(kept) == 40
-        assert best in {sieved.ids[sieved.chapters.video[chapter]] for chapter in kept}
+        assert best in {segment.ids[segment.chapters.video[chapter]] for chapter in kept}
 
 
-def test_the_sieve_keeps_what_is_allowed_and_no_query_minds_the_others(sieved: Segment) -> None:
-    allowed = np.arange(len(sieved.chapters.clips)) % 3 > 0
+@pytest.mark.parametrize("outlined", [False, True])
+def test_the_sieve_keeps_what_is_allowed_and_no_query_minds_the_others(rotated: CorpusIndex, outlined: bool) -> None:
+    (segment,) = rotated._store.segments()
+    allowed = np.arange(len(segment.chapters.clips)) % 3 > 0
     queries = [wide_query(1), wide_query(2)[:1], wide_query(3)]
-    together = sieve(queries, sieved, 40, allowed)
+    together = sieve(queries, segment, 40, allowed, outlined)
     for query, kept in zip(queries, together, strict=True):
         assert len(set(kept.tolist())) == 40
         assert allowed[kept].all()
-        np.testing.assert_array_equal(sieve([query], sieved, 40, allowed)[0], kept)
+        np.testing.assert_array_equal(sieve([query], segment, 40, allowed, outlined)[0], kept)
+
+
+def test_a_very_large_index_is_searched_by_outlines_and_says_their_memory(
+    rotated: CorpusIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (segment,) = rotated._store.segments()
+    monkeypatch.setattr("momentret.search.index.search._SIEVE_LEAST", 30)
+    options, before = SearchOptions(top=1, candidates=3), rotated.stats().first_stage_bytes
+    plain = [rotated.search(wide_query(number), options=options).hits for number in range(10)]
+    segment.__dict__.pop("outlines", None)
+    monkeypatch.setattr("momentret.search.index.segment.MANY_CHAPTERS", 100)
+    assert [rotated.search(wide_query(number), options=options).hits for number in range(10)] == plain
+    assert "outlines" in segment.__dict__
+    assert rotated.stats().first_stage_bytes - before == sum(array.nbytes for array in segment.outlines)
 
 
 def test_an_outline_is_the_mean_of_a_chapter(rotated: CorpusIndex) -> None:
-    (sealed,) = rotated._store.segments()
-    codes, peaks = sealed.outlines
-    vectors, weight = decode_pools(sealed.pools)[:, :HEAD], sealed.pools["pool_weight"]
+    (segment,) = rotated._store.segments()
+    codes, peaks = segment.outlines
+    vectors, weight = decode_pools(segment.pools)[:, :HEAD], segment.pools["pool_weight"]
     for chapter in (0, 7, len(codes) - 1):
-        rows = slice(*sealed.chapters.pool_begins[chapter : chapter + 2])
+        rows = slice(*segment.chapters.pool_begins[chapter : chapter + 2])
         mean = np.average(vectors[rows], axis=0, weights=weight[rows])
         np.testing.assert_allclose(decode(codes, peaks)[chapter], mean, atol=float(peaks[chapter]) / 250)
 

@@ -19,7 +19,7 @@ from momentret.search.index.columns import Columns, describe, encoded_batches
 from momentret.search.index.manifest import Manifest, check_manifests
 from momentret.search.index.query import SearchOptions, SearchResult, unit_tokens
 from momentret.search.index.search import score_matrix, search_segments
-from momentret.search.index.segment import Segment
+from momentret.search.index.segment import Segment, first_stage_bytes
 from momentret.search.index.settings import CorpusStats, IndexSettings, Video
 from momentret.search.index.store import Mode, Store, can_begin, create_store
 
@@ -297,7 +297,7 @@ class CorpusIndex:
             removed=sum(int(segment.removed.sum()) for segment in segments),
             unsealed=sum(segment.videos for segment in segments if segment.entry is None),
             duration=sum(float(segment.columns["video_duration"][~segment.removed].sum()) for segment in segments),
-            first_stage_bytes=sum(segment.first_stage_bytes for segment in segments),
+            first_stage_bytes=first_stage_bytes(segments),
             clip_bytes=sum(int(count.sum()) for count in clips) * row,
             generation=self._store.manifest.generation,
             encoder=settings.encoder,

@@ -25,7 +25,7 @@ _CHUNK = 4_096
 _GLANCED = 16_384
 """Vectors that the sieve looks at at a time."""
 _OUTLINED = 0.2
-"""Share of the chapters of an outlined segment that the sieve looks at."""
+"""Share of the chapters that the sieve looks at by their outlines."""
 _INT8 = np.dtype("int8")
 
 
@@ -69,19 +69,20 @@ def _rows(array: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
     return array[rows] if isinstance(rows, slice) else array.take(rows, 0)  # take is 4 times as fast as indexing
 
 
-def sieve(queries: Sequence[np.ndarray], segment: Segment, keep: int, allowed: np.ndarray) -> list[np.ndarray]:
+def sieve(
+    queries: Sequence[np.ndarray], segment: Segment, keep: int, allowed: np.ndarray, outlined: bool = False
+) -> list[np.ndarray]:
     """Return, for each query, the `keep` chapters that look best by the first dimensions of a single pooled vector.
-
-    Of very many, those are looked at whose outlines look best.
 
     Args:
         queries: ``(T, D)`` each.
         segment: one whose vectors are in principal axes.
         keep: how many.
         allowed: ``(chapters,)`` bool.
+        outlined: look only at those whose outlines look best.
     """
     glances = [_Glance(query, segment.pools) for query in queries]
-    if segment.outlined:
+    if outlined:
         some = max(keep, int(_OUTLINED * np.count_nonzero(allowed)))
         far = [_best(scores, some, allowed) for scores in _glanced(glances, *segment.outlines)]
         return [_looked_at(glance, segment, chapters, keep) for glance, chapters in zip(glances, far, strict=True)]

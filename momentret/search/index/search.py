@@ -12,13 +12,13 @@ from momentret.search.index.hits import Placed, best_chapters, best_hits, candid
 from momentret.search.index.proposals import propose
 from momentret.search.index.query import SearchOptions, SearchResult
 from momentret.search.index.runs import Run, widened
-from momentret.search.index.segment import Segment
+from momentret.search.index.segment import Segment, are_outlined
 from momentret.search.index.windows import score_runs
 
 __all__ = ["score_matrix", "search_segments"]
 
-_SIEVE_SHARE, _SIEVE_LEAST, _SIEVE_MOST = 0.02, 1_500, 10_000
-"""Chapters that the sieve keeps."""
+_SIEVE_SHARE, _SIEVE_LEAST = (0.02, 0.01), 1_500
+"""Chapters that the sieve keeps of a segment; of very many, which have outlines, a smaller share."""
 _EXACT_CLIPS = 16_384
 _PROOF_STEP = 64
 _ROUNDING = 1e-5
@@ -52,18 +52,23 @@ def _candidates(
     segments: Sequence[Segment], masks: Sequence[np.ndarray], queries: Sequence[np.ndarray], options: SearchOptions
 ) -> list[list[Placed]]:
     """Return, for each query, the runs of clips that the first stage finds worth scoring."""
-    count = candidates_of(options)
+    count, outlined = candidates_of(options), are_outlined(segments)
     before = np.cumsum([0, *(segment.videos for segment in segments)])
     found: list[list[tuple[np.ndarray, ...]]] = [[] for _ in queries]
     for number, (segment, mask) in enumerate(zip(segments, masks, strict=True)):
-        for into, chapters, scores in _first_stage(segment, mask, queries, options, count):
+        for into, chapters, scores in _first_stage(segment, mask, queries, options, count, outlined):
             videos = before[number] + segment.chapters.video[chapters]
             found[into].append((np.full(len(chapters), number), videos, chapters, scores))
     return [_runs_of_best(segments, parts, options) for parts in found]
 
 
 def _first_stage(
-    segment: Segment, mask: np.ndarray, queries: Sequence[np.ndarray], options: SearchOptions, count: int
+    segment: Segment,
+    mask: np.ndarray,
+    queries: Sequence[np.ndarray],
+    options: SearchOptions,
+    count: int,
+    outlined: bool,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yield ``(query, chapters, scores)``."""
     allowed = mask[segment.chapters.video]
@@ -78,8 +83,8 @@ def _first_stage(
     if options.first_stage != "pooled":
         some = [np.intersect1d(rows, np.flatnonzero(allowed)) for rows in propose(segment, queries, options, count)]
     elif segment.basis_names and left > 2 * max(_SIEVE_LEAST, 10 * count):
-        keep = min(max(_SIEVE_LEAST, int(_SIEVE_SHARE * left)), _SIEVE_MOST)
-        some = sieve(queries, segment, max(keep, 10 * count), allowed)
+        keep = max(_SIEVE_LEAST, 10 * count, int(_SIEVE_SHARE[outlined] * left))
+        some = sieve(queries, segment, keep, allowed, outlined)
     else:
         everything = np.flatnonzero(allowed)
         one_pass = None if left == len(allowed) else everything

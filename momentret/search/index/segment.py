@@ -23,8 +23,10 @@ __all__ = [
     "DERIVED",
     "POOL_COLUMNS",
     "Segment",
+    "are_outlined",
     "column_layout",
     "copied_columns",
+    "first_stage_bytes",
     "open_segment",
     "read_column",
     "write_segment",
@@ -40,7 +42,7 @@ _CHUNK_BYTES = 16 << 20
 _OUTLINED = 2_048
 """Chapters whose outlines are made at a time."""
 MANY_CHAPTERS = 200_000
-"""Chapters from which on a segment is outlined."""
+"""Chapters of an index from which on searches begin with outlines."""
 
 
 class Segment:
@@ -146,17 +148,6 @@ class Segment:
         """Return the columns of the rotation of the pooled vectors, if there is one."""
         return _BASIS if self.entry is not None and f"{_BASIS[0]}.bin" in self.entry.files else ()
 
-    @property
-    def outlined(self) -> bool:
-        """Tell whether a search looks at the outlines of all chapters before the pooled vectors of some."""
-        return bool(self.basis_names) and len(self.columns["chapter_clips"]) >= MANY_CHAPTERS
-
-    @property
-    def first_stage_bytes(self) -> int:
-        """Count what a search keeps in memory: codes, two peaks, weight and radius of pooled vectors, and outlines."""
-        outlines = len(self.columns["chapter_clips"]) * (HEAD + 2) if self.outlined else 0
-        return int(self.columns["pool_count"].sum()) * (self.settings.dim + 8) + outlines
-
     @cached_property
     def outlines(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean of each chapter's clips: the first dimensions, as codes ``(C, HEAD)`` and peaks ``(C,)``."""
@@ -235,6 +226,19 @@ class Segment:
         """Let go of the file."""
         if self._rows is not None:
             self._rows.close()
+
+
+def are_outlined(segments: Sequence[Segment]) -> bool:
+    """Tell whether a search in all of these looks at outlines first, and at the pooled vectors of some chapters."""
+    return sum(len(segment.columns["chapter_clips"]) for segment in segments) >= MANY_CHAPTERS
+
+
+def first_stage_bytes(segments: Sequence[Segment]) -> int:
+    """Count what a search keeps in memory: codes, two peaks, weight and radius of pooled vectors, and outlines."""
+    outlined = [segment for segment in segments if segment.basis_names] if are_outlined(segments) else []
+    return sum(int(segment.columns["pool_count"].sum()) * (segment.settings.dim + 8) for segment in segments) + sum(
+        len(segment.columns["chapter_clips"]) * (HEAD + 2) for segment in outlined
+    )
 
 
 class Chapters:
