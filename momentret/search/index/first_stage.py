@@ -24,7 +24,7 @@ _CHUNK = 4_096
 """Pooled vectors at a time: what is computed from them for one query stays in the cache."""
 _GLANCED = 16_384
 """Vectors that the sieve looks at at a time."""
-_OUTLINED = 0.2
+_OUTLINED = 0.15
 """Share of the chapters that the sieve looks at by their outlines."""
 _INT8 = np.dtype("int8")
 
