@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -284,18 +285,24 @@ def test_the_sieve_keeps_what_is_allowed_and_no_query_minds_the_others(rotated: 
         np.testing.assert_array_equal(sieve([query], segment, 40, allowed, outlined)[0], kept)
 
 
-def test_a_very_large_index_is_searched_by_outlines_and_says_their_memory(
-    rotated: CorpusIndex, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_very_large_index_is_searched_by_outlines_and_any_that_is_asked_so(
+    rotated: CorpusIndex, monkeypatch: pytest.MonkeyPatch, asked: bool
 ) -> None:
     (segment,) = rotated._store.segments()
     monkeypatch.setattr("momentret.search.index.search._SIEVE_LEAST", 30)
     options, before = SearchOptions(top=1, candidates=3), rotated.stats().first_stage_bytes
-    plain = [rotated.search(wide_query(number), options=options).hits for number in range(10)]
     segment.__dict__.pop("outlines", None)
-    monkeypatch.setattr("momentret.search.index.segment.MANY_CHAPTERS", 100)
+    plain = [rotated.search(wide_query(number), options=options).hits for number in range(10)]
+    assert "outlines" not in segment.__dict__
+    if asked:
+        options = replace(options, first_stage="outlined")
+    else:
+        monkeypatch.setattr("momentret.search.index.segment.MANY_CHAPTERS", 100)
+        outlines = sum(array.nbytes for array in segment.outlines)
+        assert rotated.stats().first_stage_bytes - before == outlines
     assert [rotated.search(wide_query(number), options=options).hits for number in range(10)] == plain
     assert "outlines" in segment.__dict__
-    assert rotated.stats().first_stage_bytes - before == sum(array.nbytes for array in segment.outlines)
 
 
 def test_an_outline_is_the_mean_of_a_chapter(rotated: CorpusIndex) -> None:

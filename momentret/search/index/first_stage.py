@@ -25,7 +25,7 @@ _CHUNK = 4_096
 _GLANCED = 16_384
 """Vectors that the sieve looks at at a time."""
 _OUTLINED = 0.15
-"""Share of the chapters that the sieve looks at by their outlines."""
+"""Share of the chapters that the sieve looks at for their outlines; three times what it keeps at the least."""
 _INT8 = np.dtype("int8")
 
 
@@ -83,7 +83,7 @@ def sieve(
     """
     glances = [_Glance(query, segment.pools) for query in queries]
     if outlined:
-        some = max(keep, int(_OUTLINED * np.count_nonzero(allowed)))
+        some = max(3 * keep, int(_OUTLINED * np.count_nonzero(allowed)))
         far = [_best(scores, some, allowed) for scores in _glanced(glances, *segment.outlines)]
         return [_looked_at(glance, segment, chapters, keep) for glance, chapters in zip(glances, far, strict=True)]
     begins = segment.chapters.pool_begins[:-1]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PROPOSERS", "FirstStage", "propose"]
 
-FirstStage = Literal["pooled", "pool_ivf", "pool_rabitq", "clip_ivf", "clip_hnsw", "fde"]
+FirstStage = Literal["pooled", "outlined", "pool_ivf", "pool_rabitq", "clip_ivf", "clip_hnsw", "fde"]
 PROPOSERS = ("pool_ivf", "pool_rabitq", "clip_ivf", "clip_hnsw", "fde")
 _FACTORY = {"pool_ivf": "IVF{},SQ8", "pool_rabitq": "IVF{},RaBitQ", "clip_ivf": "IVF{},SQ8", "clip_hnsw": "HNSW32,SQ8"}
 _SMALL = 5_000

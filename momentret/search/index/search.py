@@ -9,7 +9,7 @@ import numpy as np
 from momentret.search.index.device import device_scores
 from momentret.search.index.first_stage import pooled_scores, sieve, video_bounds
 from momentret.search.index.hits import Placed, best_chapters, best_hits, candidates_of, reach_of, window_lengths
-from momentret.search.index.proposals import propose
+from momentret.search.index.proposals import PROPOSERS, propose
 from momentret.search.index.query import SearchOptions, SearchResult
 from momentret.search.index.runs import Run, widened
 from momentret.search.index.segment import Segment, are_outlined
@@ -52,7 +52,7 @@ def _candidates(
     segments: Sequence[Segment], masks: Sequence[np.ndarray], queries: Sequence[np.ndarray], options: SearchOptions
 ) -> list[list[Placed]]:
     """Return, for each query, the runs of clips that the first stage finds worth scoring."""
-    count, outlined = candidates_of(options), are_outlined(segments)
+    count, outlined = candidates_of(options), options.first_stage == "outlined" or are_outlined(segments)
     before = np.cumsum([0, *(segment.videos for segment in segments)])
     found: list[list[tuple[np.ndarray, ...]]] = [[] for _ in queries]
     for number, (segment, mask) in enumerate(zip(segments, masks, strict=True)):
@@ -75,12 +75,12 @@ def _first_stage(
     if not allowed.any():
         return
     left = int(allowed.sum())
-    if options.first_stage == "pooled" and options.device != "cpu" and segment.entry is not None:
+    if options.first_stage not in PROPOSERS and options.device != "cpu" and segment.entry is not None:
         everything = np.flatnonzero(allowed)
         for i, scores in enumerate(device_scores(queries, segment, options.level, options.device)):
             yield i, everything, scores[everything]
         return
-    if options.first_stage != "pooled":
+    if options.first_stage in PROPOSERS:
         some = [np.intersect1d(rows, np.flatnonzero(allowed)) for rows in propose(segment, queries, options, count)]
     elif segment.basis_names and left > 2 * max(_SIEVE_LEAST, 10 * count):
         keep = max(_SIEVE_LEAST, 10 * count, int(_SIEVE_SHARE[outlined] * left))
