@@ -235,10 +235,10 @@ def are_outlined(segments: Sequence[Segment]) -> bool:
 
 def first_stage_bytes(segments: Sequence[Segment]) -> int:
     """Count what a search keeps in memory: codes, two peaks, weight and radius of pooled vectors, and outlines."""
+    pools = sum(int(segment.columns["pool_count"].sum()) for segment in segments)
     outlined = [segment for segment in segments if segment.basis_names] if are_outlined(segments) else []
-    return sum(int(segment.columns["pool_count"].sum()) * (segment.settings.dim + 8) for segment in segments) + sum(
-        len(segment.columns["chapter_clips"]) * (HEAD + 2) for segment in outlined
-    )
+    chapters = sum(len(segment.columns["chapter_clips"]) for segment in outlined)
+    return pools * (segments[0].settings.dim + 8) + chapters * (HEAD + 2) if segments else 0
 
 
 class Chapters:
