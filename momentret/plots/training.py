@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from momentret.files import atomic_write
 
@@ -40,8 +42,7 @@ def plot_training(
             right.axhline(blind[name], color=line.get_color(), linestyle="--", linewidth=0.8, alpha=0.7)
     right.set(xlabel="epoch", ylabel="percent", title="validation (dashed: blind baseline)", ylim=(0, None))
     for axes, curves in ((left, losses), (right, metrics)):
-        axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        _over_epochs(axes)
         if curves:
             axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle(title)
@@ -64,10 +65,15 @@ def plot_comparison(
             for j, run in enumerate(runs):
                 axes.plot(*zip(*sorted(run[name].items()), strict=True), color=f"C{i}", label=None if j else group)
         axes.set(xlabel="epoch", title=name)
-        axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        _over_epochs(axes)
         axes.legend()
     _save(figure, path)
+
+
+def _over_epochs(axes: Axes) -> None:
+    """Give the axes a grid, and whole epochs to it even where there is only one."""
+    axes.grid(alpha=0.3)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
 
 
 def _save(figure: Figure, path: Path) -> None:
