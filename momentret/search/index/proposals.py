@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PROPOSERS", "FirstStage", "propose"]
 
-FirstStage = Literal["pooled", "outlined", "pool_ivf", "pool_rabitq", "clip_ivf", "clip_hnsw", "fde"]
-PROPOSERS = ("pool_ivf", "pool_rabitq", "clip_ivf", "clip_hnsw", "fde")
+Proposer = Literal["pool_ivf", "pool_rabitq", "clip_ivf", "clip_hnsw", "fde"]
+FirstStage = Literal["pooled", "outlined", Proposer]
+PROPOSERS = get_args(Proposer)
 _FACTORY = {"pool_ivf": "IVF{},SQ8", "pool_rabitq": "IVF{},RaBitQ", "clip_ivf": "IVF{},SQ8", "clip_hnsw": "HNSW32,SQ8"}
 _SMALL = 5_000
 """Vectors below which a list of neighbours is not worth making."""

@@ -39,7 +39,7 @@ COPY = "copy.bin"
 """What cannot, but for the clips themselves, is in a segment twice: in a file a column, and together in this one."""
 _BASIS = ("basis_mean", "basis_rotation")
 _CHUNK_BYTES = 16 << 20
-_OUTLINED = 2_048
+_CHUNK_CHAPTERS = 2_048
 """Chapters whose outlines are made at a time."""
 MANY_CHAPTERS = 200_000
 """Chapters of an index from which on searches begin with outlines."""
@@ -153,8 +153,8 @@ class Segment:
         """Return the mean of each chapter's clips: the first dimensions, as codes ``(C, HEAD)`` and peaks ``(C,)``."""
         heads, peaks, weight = (self.pools[name] for name in ("pool_head", "pool_peaks", "pool_weight"))
         begins, parts = self.chapters.pool_begins, []
-        for first in range(0, len(begins) - 1, _OUTLINED):
-            edges = begins[first : first + _OUTLINED + 1]
+        for first in range(0, len(begins) - 1, _CHUNK_CHAPTERS):
+            edges = begins[first : first + _CHUNK_CHAPTERS + 1]
             rows, own = slice(edges[0], edges[-1]), edges[:-1] - edges[0]
             clips = weight[rows].astype(np.float32)
             totals = np.add.reduceat(heads[rows] * (clips * peak_scale(peaks[rows, 0], heads.dtype))[:, None], own)
