@@ -31,6 +31,7 @@ from momentret.encoders.torchvision import require_torchvision
 from momentret.errors import MomentretError
 from momentret.extract import ExtractConfig, Ledger, extract, find_videos
 from momentret.video import IsolatedDecoder, Sampling, sample_frames
+from momentret.video.probe import probe
 
 
 def render(path: Path, seconds: float, size: tuple[int, int] = (1280, 720), rate: int = 30, **options: str) -> Path:
@@ -125,6 +126,7 @@ def bench_pipeline(folder: Path, arguments: argparse.Namespace) -> None:
         print(f"{name:20} {best[name]:7.2f} s wall {processor:7.2f} CPU-s {length / best[name]:7.1f} x real time")
     slower = max(best["decode alone"], best["encode alone"])
     print(f"pipeline: {slower / best['pipeline']:.0%} of the throughput of the slower stage alone")
+    print(f"probing a file: {timed(lambda: [probe(paths[0]) for _ in range(1_000)])[1]:.2f} ms of CPU")
 
 
 def bench_decoders(folder: Path, arguments: argparse.Namespace) -> None:
