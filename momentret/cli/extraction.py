@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from momentret.cli.console import amount_bar, one_line
-from momentret.config import find_device
+from momentret.config import available_cores, find_device
 from momentret.words import count_of
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ __all__ = [
     "watching",
 ]
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""Those that this process may use."""
+CORES = available_cores()
 
 Workers = Annotated[int, typer.Option(min=1, help="Videos decoded at the same time.")]
 Threads = Annotated[

@@ -118,7 +118,8 @@ class TrainConfig:
     init_from: Path | None = None
     """A checkpoint whose weights training starts from (fine-tuning): optimiser and epochs start afresh."""
     workers: int | None = None
-    """Processes that read ahead; None: 4 beside a GPU, none on a CPU, which reads a packed store in no time."""
+    """Processes that read ahead; None: up to 8 beside a GPU, with a core left free, and none on a CPU, which reads a
+    packed store in no time."""
     cuda_graphs: bool = True
     """Record a step and replay it, on a GPU: the same numbers, several times faster."""
     device: str = "auto"

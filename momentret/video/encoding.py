@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from heapq import merge
 from itertools import chain
 from typing import Any
 
+from momentret.config import available_cores
 from momentret.errors import DataError
 from momentret.video.cuts import CutReport, Reached
 from momentret.video.probe import VideoInfo, open_container, video_stream
@@ -23,7 +23,7 @@ TICKS = 90_000  # per second: every usual frame rate fits, and MPEG-TS counts so
 # Hardly told from the source by eye; "fast" costs 2.8 times the time for 0.8 dB. Without B-frames every frame lasts as
 # long as it should, the last one too.
 QUALITY = {"preset": "veryfast", "crf": "18", "bf": "0"}
-THREADS = min(os.cpu_count() or 1, 8)
+THREADS = min(available_cores(), 8)
 BT601 = 5  # FFmpeg's number
 SOUND_BITS = 96_000  # bits per second and channel
 

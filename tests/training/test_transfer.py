@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from momentret.inputs import Batch, collate
+from momentret.training.config import TrainConfig
 from momentret.training.data import MomentData
 from momentret.training.transfer import Parcel, receive
 
@@ -47,6 +48,19 @@ def test_a_loader_s_workers_send_what_the_process_makes_itself(tiny_data: Path, 
         batches.append([data.transfer_batch_to_device(batch, CPU, 0) for batch in sent])
     for own, other in zip(*batches, strict=True):
         assert_same(own, other)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+@pytest.mark.parametrize(("cores", "on_gpu", "workers"), [(16, True, 8), (4, True, 3), (1, True, 0), (16, False, 0)])
+def test_as_many_processes_load_as_cores_are_free(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, on_gpu: bool, workers: int
+) -> None:
+    run = recipe(tiny_data, tmp_path / "unused")
+    data = MomentData(run.data, run.train)
+    data.setup()
+    monkeypatch.setattr("momentret.training.data.available_cores", lambda: cores)
+    monkeypatch.setattr(TrainConfig, "on_gpu", on_gpu)
+    assert data.train_dataloader().num_workers == workers
 
 
 @pytest.mark.gpu
