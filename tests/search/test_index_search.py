@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,8 @@ from momentret.search.index import CorpusIndex, Filter, Hit, SearchOptions, Vide
 from momentret.search.index.codes import decode
 from momentret.search.index.columns import HEAD, decode_pools
 from momentret.search.index.device import device_scores
+from momentret.search.index.disk import RowFile
+from momentret.search.index.errors import DamagedIndexError
 from momentret.search.index.first_stage import pooled_scores, sieve, video_bounds
 from momentret.search.index.hits import best_chapters, candidates_of
 from tests.search.corpus import DIM, build, clips_of, unit
@@ -299,10 +303,56 @@ def test_a_very_large_index_is_searched_by_outlines_and_any_that_is_asked_so(
         options = replace(options, first_stage="outlined")
     else:
         monkeypatch.setattr("momentret.search.index.segment.MANY_CHAPTERS", 100)
-        outlines = sum(array.nbytes for array in segment.outlines)
-        assert rotated.stats().first_stage_bytes - before == outlines
+        outlines, tails = sum(array.nbytes for array in segment.outlines), segment.pools["pool_tail"].nbytes
+        assert rotated.stats().first_stage_bytes - before == outlines - tails
     assert [rotated.search(wide_query(number), options=options).hits for number in range(10)] == plain
     assert "outlines" in segment.__dict__
+
+
+@pytest.fixture
+def outlined(rotated: CorpusIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a copy of that index, which is searched as very large ones are."""
+    monkeypatch.setattr("momentret.search.index.search._SIEVE_LEAST", 30)
+    monkeypatch.setattr("momentret.search.index.segment.MANY_CHAPTERS", 100)
+    return shutil.copytree(rotated.folder, tmp_path / "i")
+
+
+def test_an_outlined_search_leaves_the_tails_on_disk(outlined: Path) -> None:
+    with CorpusIndex.open(outlined) as index:
+        (segment,) = index._store.segments()
+        (segment.folder / "pool_tail.bin").unlink()  # as when another process joins segments meanwhile
+        for number in range(5):
+            index.search(wide_query(number), options=SearchOptions(candidates=3))
+        assert "pool_tail" not in segment.pools
+        chapters = np.array([0, 1, 2, 50, 399])
+        read, kept = (
+            pooled_scores([wide_query(1)], segment, chapters, "moment", on_disk=on_disk) for on_disk in (True, False)
+        )
+        np.testing.assert_array_equal(read, kept)
+        assert "pool_tail" in segment.pools
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_damaged_tails_are_told(outlined: Path, when: str) -> None:
+    with CorpusIndex.open(outlined) as index:
+        (segment,) = index._store.segments()
+        path = segment.folder / "pool_tail.bin"
+        if when == "before":
+            path.write_bytes(bytes(path.stat().st_size))
+            expected = "does not match its checksum"
+        else:
+            index.search(wide_query(1), options=SearchOptions(candidates=3))
+            os.truncate(path, 100)
+            expected = "was truncated while in use"
+        with pytest.raises(DamagedIndexError, match=rf"pool_tail\.bin.* {expected}"):
+            index.search(wide_query(1), options=SearchOptions(candidates=3))
+
+
+@pytest.mark.parametrize("rows", [[], [3], [0, 1, 2], [4, 0, 1, 9]])
+def test_rows_are_taken_from_a_file(tmp_path: Path, rows: list[int]) -> None:
+    array = np.arange(30, dtype=np.int8).reshape(10, 3)
+    array.tofile(tmp_path / "f")
+    np.testing.assert_array_equal(RowFile(tmp_path / "f", array.dtype, 3).take(np.array(rows, dtype=int)), array[rows])
 
 
 def test_an_outline_is_the_mean_of_a_chapter(rotated: CorpusIndex) -> None:

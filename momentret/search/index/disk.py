@@ -12,8 +12,9 @@ import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ __all__ = [
     "raw",
     "read_array",
     "reading",
+    "require_checksum",
     "sync_folder",
     "write_all",
     "write_file",
@@ -101,10 +103,14 @@ def checksum_of(path: Path) -> int:
     Raises:
         DamagedIndexError: it is missing or cannot be read.
     """
-    checksum = 0
     with reading(path), open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            checksum = zlib.crc32(chunk, checksum)
+        return _crc(file)
+
+
+def _crc(file: IO[bytes]) -> int:
+    checksum = 0
+    while chunk := file.read(_CHUNK):
+        checksum = zlib.crc32(chunk, checksum)
     return checksum
 
 
@@ -119,9 +125,18 @@ def read_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], checksu
     expected = int(np.prod(shape, dtype=np.int64))
     if array.size != expected or path.stat().st_size != array.nbytes:
         raise DamagedIndexError(path, f"has {path.stat().st_size} bytes, expected {expected * dtype.itemsize}")
-    if zlib.crc32(raw(array)) != checksum:
-        raise DamagedIndexError(path, "does not match its checksum")
+    require_checksum(path, zlib.crc32(raw(array)), checksum)
     return array.reshape(shape)
+
+
+def require_checksum(path: Path, found: int, expected: int) -> None:
+    """Refuse a file whose CRC-32 is not what the manifest says.
+
+    Raises:
+        DamagedIndexError: naming it.
+    """
+    if found != expected:
+        raise DamagedIndexError(path, "does not match its checksum")
 
 
 class RowFile:
@@ -147,6 +162,23 @@ class RowFile:
                 self._read_into(view[position : position + size], begin * width)
                 position += size
         return out
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Return the given rows; neighbours are read at once."""
+        edges = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        begins = rows[edges[:-1]].tolist() if len(rows) else []
+        return self.read([(begin, begin + b - a) for begin, (a, b) in zip(begins, pairwise(edges), strict=False)])
+
+    def check(self, checksum: int) -> None:
+        """Compare the whole file with its CRC-32.
+
+        Raises:
+            DamagedIndexError: they differ.
+        """
+        with self._lock, reading(self.path):
+            self._file.seek(0)
+            found = _crc(self._file)
+        require_checksum(self.path, found, checksum)
 
     def _read_into(self, view: memoryview, offset: int) -> None:
         self._file.seek(offset)

@@ -13,6 +13,7 @@ import numpy as np
 
 from momentret.search.index.codes import peak_scale
 from momentret.search.index.columns import HEAD, Columns
+from momentret.search.index.disk import RowFile
 from momentret.search.index.products import digits, join_digits, products
 from momentret.search.index.segment import Segment
 
@@ -36,8 +37,9 @@ class _Tokens:
     dimension, times the length of a pooled vector, which is below 2.2. One digit ranks as well as two; proofs take two.
     """
 
-    def __init__(self, queries: Sequence[np.ndarray], pools: Columns, count: int) -> None:
-        self.pools = pools
+    def __init__(self, queries: Sequence[np.ndarray], segment: Segment, count: int, on_disk: bool = False) -> None:
+        pools = self.pools = segment.pools
+        self._tails = segment.tails_on_disk if on_disk else pools["pool_tail"]
         rotated = [query @ pools["basis_rotation"] if "basis_mean" in pools else query for query in queries]
         tokens = np.concatenate(rotated)
         parts = [digits(tokens[:, :HEAD], count), digits(tokens[:, HEAD:], count)]
@@ -53,8 +55,8 @@ class _Tokens:
         """Yield, for each query, tokens x pooled vectors ``(T, P)`` of the given rows."""
         scale = peak_scale(_rows(self.pools["pool_peaks"], rows), _INT8)  # (P, 2)
         whole = [
-            products(left, _rows(self.pools[name], rows)).reshape(self._count, len(self._offset), -1)
-            for left, name in zip(self._digits, ("pool_head", "pool_tail"), strict=True)
+            products(left, _rows(codes, rows)).reshape(self._count, len(self._offset), -1)
+            for left, codes in zip(self._digits, (self.pools["pool_head"], self._tails), strict=True)
             if left.shape[1]
         ]
         for own in self._slices:
@@ -65,7 +67,9 @@ class _Tokens:
             yield out
 
 
-def _rows(array: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
+def _rows(array: np.ndarray | RowFile, rows: slice | np.ndarray) -> np.ndarray:
+    if isinstance(array, RowFile):
+        return array.read([(rows.start, rows.stop)]) if isinstance(rows, slice) else array.take(rows)
     return array[rows] if isinstance(rows, slice) else array.take(rows, 0)  # take is 4 times as fast as indexing
 
 
@@ -143,7 +147,12 @@ def _best(scores: np.ndarray, keep: int, allowed: np.ndarray) -> np.ndarray:
 
 
 def pooled_scores(
-    queries: Sequence[np.ndarray], segment: Segment, chapters: np.ndarray | None, level: Level
+    queries: Sequence[np.ndarray],
+    segment: Segment,
+    chapters: np.ndarray | None,
+    level: Level,
+    *,
+    on_disk: bool = False,
 ) -> list[np.ndarray]:
     """Return, for each query, the score in [-2, 2] of each chapter.
 
@@ -152,12 +161,13 @@ def pooled_scores(
         segment: whose chapters.
         chapters: which ones; None for all.
         level: ``"moment"``: of the best run of pooled vectors; ``"video"``: of all of them.
+        on_disk: leave the tails of a sealed segment there, and read those of `chapters`.
     """
     if not queries:
         return []
     if chapters is None:
         chapters = np.arange(len(segment.chapters.pools))
-    tokens, counts = _Tokens(queries, segment.pools, 1), segment.chapters.pools[chapters]
+    tokens, counts = _Tokens(queries, segment, 1, on_disk), segment.chapters.pools[chapters]
     found = [np.empty(len(chapters), dtype=np.float32) for _ in queries]
     for part, rows in _chunks(segment.chapters.pool_begins[chapters], counts):
         weight = segment.pools["pool_weight"][rows].astype(np.float32)
@@ -218,7 +228,7 @@ def video_bounds(query: np.ndarray, segment: Segment) -> np.ndarray:
     """
     counts = segment.columns["pool_count"]
     bounds = np.empty(segment.videos, dtype=np.float32)
-    tokens = _Tokens([query], segment.pools, 2)
+    tokens = _Tokens([query], segment, 2)
     for part, rows in _chunks(np.cumsum(counts) - counts, counts):
         (product,) = tokens.products(rows)
         product += segment.pools["pool_radius"][rows].astype(np.float32) + tokens.slack

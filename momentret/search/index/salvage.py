@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from momentret.search.index.columns import Columns, concatenate, row_layout, summarise, texts
-from momentret.search.index.disk import RowFile, checksum_of, reading
+from momentret.search.index.disk import checksum_of, reading
 from momentret.search.index.errors import DamagedIndexError
 from momentret.search.index.manifest import SegmentEntry
 from momentret.search.index.segment import (
@@ -21,6 +21,7 @@ from momentret.search.index.segment import (
     column_layout,
     copied_columns,
     read_column,
+    row_file,
 )
 from momentret.search.index.settings import IndexSettings
 
@@ -58,7 +59,7 @@ def salvage_segment(
     codes = folder / "clip_codes.bin"
     if removed is None or len(columns) < len(copied_columns(settings)) or not codes.exists():
         return Segment(concatenate([], settings), settings), _all_lost(columns, entry, removed)
-    rows = RowFile(codes, row_layout(settings)["clip_codes"][0], settings.dim)
+    rows = row_file(folder, "clip_codes", settings)
     if any(file.removesuffix(".bin") in DERIVED or file.startswith("basis") for file in damaged):
         segment = Segment(columns, settings, removed, rows=rows)
         lost = _take_out_damaged(segment)

@@ -12,7 +12,15 @@ import numpy as np
 
 from momentret.search.index.codes import encode, peak_scale
 from momentret.search.index.columns import HEAD, Columns, level_of, row_layout, texts
-from momentret.search.index.disk import RowFile, raw, read_array, reading, sync_folder, write_file
+from momentret.search.index.disk import (
+    RowFile,
+    raw,
+    read_array,
+    reading,
+    require_checksum,
+    sync_folder,
+    write_file,
+)
 from momentret.search.index.errors import DamagedIndexError
 from momentret.search.index.manifest import SegmentEntry
 from momentret.search.index.runs import Run
@@ -29,6 +37,7 @@ __all__ = [
     "first_stage_bytes",
     "open_segment",
     "read_column",
+    "row_file",
     "write_segment",
 ]
 
@@ -52,6 +61,7 @@ class Segment:
         columns: everything but what `rows` and `pools` bring.
         removed: ``(N,)`` bool, true for videos that are no longer there.
         rows: the clip codes, if they are on disk.
+        tails: the column ``pool_tail``, if it is on disk and the segment has a basis.
         entry: what the manifest says, if the pooled vectors are on disk.
         folder: where they are.
     """
@@ -63,13 +73,14 @@ class Segment:
         removed: np.ndarray | None = None,
         *,
         rows: RowFile | None = None,
+        tails: RowFile | None = None,
         entry: SegmentEntry | None = None,
         folder: Path | None = None,
     ) -> None:
         self.columns, self.settings = columns, settings
         self.removed = np.zeros(self.videos, dtype=bool) if removed is None else removed
         self._removed_on_disk = self.removed.copy()
-        self._rows, self.entry, self.folder = rows, entry, folder
+        self._rows, self._tails, self.entry, self.folder = rows, tails, entry, folder
         self._checked = np.zeros(self.videos, dtype=bool)
         self.neighbours: dict[str, Any] = {}
         self._begins: dict[str, np.ndarray] = {}
@@ -137,16 +148,38 @@ class Segment:
 
     @cached_property
     def pools(self) -> Columns:
-        """Return the pooled columns; read and checked against their checksums at first use."""
-        names = [*POOL_COLUMNS, *self.basis_names]
+        """Return the pooled columns, and those of the basis if there is one; read and checked at first use.
+
+        The tails of a segment with a basis are read when they are asked for.
+        """
         if self.entry is None or self.folder is None:
-            return {name: self.columns[name] for name in names}
-        return {name: read_column(self.folder, self.entry, name, self.settings) for name in names}
+            return {name: self.columns[name] for name in POOL_COLUMNS}
+        names = [*POOL_COLUMNS, *self.basis_names]
+        if self._tails is not None:
+            names.remove("pool_tail")
+        read = {name: read_column(self.folder, self.entry, name, self.settings) for name in names}
+        return read if self._tails is None else _LazyTails(read, self._tails, self._tails_checksum)
+
+    @property
+    def _tails_checksum(self) -> int:
+        assert self.entry is not None
+        return self.entry.files["pool_tail.bin"][1]
+
+    @cached_property
+    def tails_on_disk(self) -> RowFile:
+        """Return the rows of ``pool_tail`` of a segment with a basis, checked but not kept in memory.
+
+        Raises:
+            DamagedIndexError: they are not what was written.
+        """
+        assert self._tails is not None
+        self._tails.check(self._tails_checksum)
+        return self._tails
 
     @property
     def basis_names(self) -> tuple[str, ...]:
         """Return the columns of the rotation of the pooled vectors, if there is one."""
-        return _BASIS if self.entry is not None and f"{_BASIS[0]}.bin" in self.entry.files else ()
+        return () if self.entry is None else _basis_columns(self.entry)
 
     @cached_property
     def outlines(self) -> tuple[np.ndarray, np.ndarray]:
@@ -226,19 +259,46 @@ class Segment:
         """Let go of the file."""
         if self._rows is not None:
             self._rows.close()
+        if self._tails is not None:
+            self._tails.close()
+
+
+class _LazyTails(dict[str, np.ndarray]):
+    """Pooled columns, of which the tails are read into memory when asked for."""
+
+    def __init__(self, others: Columns, tails: RowFile, checksum: int) -> None:
+        super().__init__(others)
+        self._tails, self._checksum = tails, checksum
+
+    def __missing__(self, name: str) -> np.ndarray:
+        if name != "pool_tail":
+            raise KeyError(name)
+        self[name] = self._tails.read([(0, len(self["pool_head"]))])
+        require_checksum(self._tails.path, zlib.crc32(raw(self[name])), self._checksum)
+        return self[name]
+
+
+def _basis_columns(entry: SegmentEntry) -> tuple[str, ...]:
+    return _BASIS if f"{_BASIS[0]}.bin" in entry.files else ()
 
 
 def are_outlined(segments: Sequence[Segment]) -> bool:
-    """Tell whether a search in all of these looks at outlines first, and at the pooled vectors of some chapters."""
+    """Tell whether a search in all of these looks at outlines first, and at the pooled vectors of some chapters.
+
+    What is behind the first dimensions of those vectors then stays on disk.
+    """
     return sum(len(segment.columns["chapter_clips"]) for segment in segments) >= MANY_CHAPTERS
 
 
 def first_stage_bytes(segments: Sequence[Segment]) -> int:
-    """Count what a search keeps in memory: codes, two peaks, weight and radius of pooled vectors, and outlines."""
-    pools = sum(int(segment.columns["pool_count"].sum()) for segment in segments)
-    outlined = [segment for segment in segments if segment.basis_names] if are_outlined(segments) else []
-    chapters = sum(len(segment.columns["chapter_clips"]) for segment in outlined)
-    return pools * (segments[0].settings.dim + 8) + chapters * (HEAD + 2) if segments else 0
+    """Count what a search keeps in memory: codes, two peaks and weight of pooled vectors, and outlines."""
+    total, outlined = 0, are_outlined(segments)
+    for segment in segments:
+        far = outlined and bool(segment.basis_names)
+        codes = HEAD if far else segment.settings.dim
+        total += int(segment.columns["pool_count"].sum()) * (codes + 6)
+        total += len(segment.columns["chapter_clips"]) * (HEAD + 2) * far
+    return total
 
 
 class Chapters:
@@ -293,11 +353,21 @@ def open_segment(folder: Path, entry: SegmentEntry, settings: IndexSettings) -> 
     if entry.removed:
         rows, checksum = entry.files[entry.removed]
         removed = read_array(folder / entry.removed, np.dtype("?"), (rows,), checksum)
-    codes = RowFile(folder / "clip_codes.bin", row_layout(settings)["clip_codes"][0], settings.dim)
-    segment = Segment(columns, settings, removed, rows=codes, entry=entry, folder=folder)
-    for name in ("clip_codes", *POOL_COLUMNS, *segment.basis_names):
+    for name in ("clip_codes", *POOL_COLUMNS, *_basis_columns(entry)):
         _check_size(folder / f"{name}.bin", entry, column_layout(name, settings))
-    return segment
+    codes = row_file(folder, "clip_codes", settings)
+    tails = row_file(folder, "pool_tail", settings) if _basis_columns(entry) else None
+    return Segment(columns, settings, removed, rows=codes, tails=tails, entry=entry, folder=folder)
+
+
+def row_file(folder: Path, name: str, settings: IndexSettings) -> RowFile:
+    """Open a column whose rows are read on demand.
+
+    Raises:
+        DamagedIndexError: it is missing.
+    """
+    dtype, (width,) = column_layout(name, settings)
+    return RowFile(folder / f"{name}.bin", dtype, width)
 
 
 def _check_size(path: Path, entry: SegmentEntry, layout: tuple[np.dtype[Any], tuple[int, ...]]) -> None:
