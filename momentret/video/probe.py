@@ -1,4 +1,4 @@
-"""What a video file is, learnt from its header in about a millisecond. Local regular files only."""
+"""What a video file is, learnt from its header and first pictures in some milliseconds. Local regular files only."""
 
 from __future__ import annotations
 
