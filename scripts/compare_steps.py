@@ -2,12 +2,16 @@
 """Train the official Moment-DETR and ours from the same weights on the same batches, and compare every step's losses.
 
     scripts/compare_steps.py --reference CHECKOUT --annotations highlight_train_release.jsonl --features FEATURES
+        [--steps 60 | --draws 600]
 
 Two seeded runs of one recipe differ by chance more than any mistake would make them; here nothing is left to chance.
 Dropout is off, the official code's random choices (saliency clips, windows beyond the fifth) are given to ours, and
 everything else is each side's own: reading and preparing features, forward, matching, losses, gradients, clipping and
 AdamW; ours in the real Lightning loop. What remains is rounding, which training multiplies as it goes on: so a second
 copy of the official code, whose weights are 1e-7 larger, is trained beside them to say how much that is.
+
+With ``--draws``, dropout is what is compared: both sides compute the losses of one batch of eight again and again, with
+dropout and without a step between; their means should differ by chance alone, and their spreads should be the same.
 """
 
 from __future__ import annotations
@@ -40,17 +44,20 @@ def main() -> None:
     parser.add_argument("--annotations", type=Path, required=True, help="QVHighlights training annotations")
     parser.add_argument("--features", type=Path, required=True, help="holds clip_features and clip_text_features")
     parser.add_argument("--steps", type=int, default=60, help="an epoch has 226")
+    parser.add_argument("--draws", type=int, default=0, help="compare this many draws of dropout instead of steps")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(1)
-    chosen = official.options(
-        options.reference, options.features, "--device", "-1", "--dropout", "0", "--input_dropout", "0"
-    )
+    without = () if options.draws else ("--dropout", "0", "--input_dropout", "0")
+    chosen = official.options(options.reference, options.features, "--device", "-1", *without)
     theirs = official.Stepper(chosen)
     run, data = our_run(options)
     model = MODELS[run.model_name][1](run.model)
     model.load_state_dict(theirs.model.state_dict())
+    if options.draws:
+        compare_draws(theirs, model, official.data(chosen, options.annotations), data, options.draws)
+        return
     twin = official.Stepper(chosen)
     twin.model.load_state_dict({name: value * (1 + 1e-7) for name, value in theirs.model.state_dict().items()})
     batches = Batches((theirs, twin), official.data(chosen, options.annotations), data, options.steps)
@@ -64,7 +71,8 @@ def our_run(options: argparse.Namespace) -> tuple[RunConfig, MomentData]:
     recipe = Path(__file__).parents[1] / "configs/qvhighlights/moment_detr_clip.yaml"
     arguments = ["--config", recipe, "--data.features.root", options.features]
     arguments += ["--data.annotations.train", options.annotations, "--data.annotations.val", options.annotations]
-    arguments += ["--moment_detr.dropout", 0, "--moment_detr.input_dropout", 0]
+    if not options.draws:
+        arguments += ["--moment_detr.dropout", 0, "--moment_detr.input_dropout", 0]
     run = parse_run([*map(str, arguments), "--train.device", "cpu", "--output", "unused"])
     data = MomentData(run.data, run.train)
     data.setup()
@@ -84,16 +92,10 @@ class Batches:
         return self.steps
 
     def __iter__(self) -> Iterator[Batch]:
-        from moment_detr.start_end_dataset import prepare_batch_inputs, start_end_collate
-
         for keys in islice(self._orders(), self.steps):
-            inputs, targets = prepare_batch_inputs(start_end_collate([self.dataset[i] for i in keys])[1], "cpu")
-            ours = collate([self.data._train_examples[i] for i in keys])
+            inputs, targets, ours = same_batch(self.dataset, self.data, keys)
             for name, value in inputs.items():
                 self.apart = max(self.apart, float((ours[INPUTS[name]].float() - value).abs().max()))
-            ours["spans"], ours["span_counts"] = pad_spans([item["spans"] for item in targets["span_labels"]])
-            for kind, name in (("positive", "pos"), ("negative", "neg")):
-                ours[f"saliency_{kind}"] = targets[f"saliency_{name}_labels"]
             for stepper, losses in zip(self.theirs, self.losses, strict=True):
                 losses.append({name: float(value) for name, value in stepper.step(inputs, targets).items()})
             print(f"\rstep {len(self.losses[0])} of {self.steps}", end="", file=sys.stderr, flush=True)
@@ -105,6 +107,40 @@ class Batches:
         while True:
             for keys in torch.randperm(len(self.dataset), generator=random).split(self.data.config.batch_size):
                 yield keys.tolist()
+
+
+def same_batch(dataset: Any, data: MomentData, keys: Sequence[int]) -> tuple[dict[str, Any], dict[str, Any], Batch]:
+    """Return a batch as the official code makes it, inputs and targets, and as ours does, with those targets."""
+    from moment_detr.start_end_dataset import prepare_batch_inputs, start_end_collate
+
+    inputs, targets = prepare_batch_inputs(start_end_collate([dataset[i] for i in keys])[1], "cpu")
+    ours = collate([data._train_examples[i] for i in keys])
+    ours["spans"], ours["span_counts"] = pad_spans([item["spans"] for item in targets["span_labels"]])
+    for kind, name in (("positive", "pos"), ("negative", "neg")):
+        ours[f"saliency_{kind}"] = targets[f"saliency_{name}_labels"]
+    return inputs, targets, ours
+
+
+def compare_draws(theirs: official.Stepper, model: Any, dataset: Any, data: MomentData, draws: int) -> None:
+    """Print how the losses of one batch, and the length of their gradient, are spread over draws of dropout."""
+    inputs, targets, ours = same_batch(dataset, data, range(8))
+    rows: tuple[list[dict[str, float]], list[dict[str, float]]] = [], []
+    for number in range(draws):
+        for into, side, losses in (
+            (rows[0], theirs.model, lambda: theirs.losses(inputs, targets)),
+            (rows[1], model.train(), lambda: model.compute_loss(model(ours), ours)),
+        ):
+            side.zero_grad()
+            found = losses()
+            found["loss"].backward()
+            length = torch.nn.utils.clip_grad_norm_(side.parameters(), float("inf"))
+            into.append({name: float(value) for name, value in found.items()} | {"gradient": float(length)})
+        print(f"\rdraw {number + 1} of {draws}", end="", file=sys.stderr, flush=True)
+    print(f"\n{'':16}{'official':>20}{'ours':>20}{'apart, errors of the mean':>28}")
+    for name in rows[0][0]:
+        a, b = (torch.tensor([row[name] for row in side], dtype=torch.float64) for side in rows)
+        apart = (b.mean() - a.mean()) / ((a.var() + b.var()) / draws).sqrt()
+        print(f"{name:16}" + "".join(f"{x.mean():12.4f} ± {x.std():.3f}" for x in (a, b)) + f"{apart:28.1f}")
 
 
 def train(module: MomentModule, batches: Batches) -> list[dict[str, float]]:

@@ -57,11 +57,15 @@ class Stepper:
         """Take one step and return its weighted losses, with their sum as ``loss``."""
         import torch
 
-        losses, weights = self.criterion(self.model(**inputs), targets), self.criterion.weight_dict
-        weighted = {name: losses[name] * weights[name] for name in losses if name in weights}
-        total = sum(weighted.values())
+        losses = self.losses(inputs, targets)
         self.optimizer.zero_grad()
-        total.backward()
+        losses["loss"].backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.chosen.grad_clip)
         self.optimizer.step()
-        return {**weighted, "loss": total}
+        return losses
+
+    def losses(self, inputs: dict[str, Any], targets: dict[str, Any]) -> dict[str, Any]:
+        """Return its weighted losses, with their sum as ``loss``."""
+        losses, weights = self.criterion(self.model(**inputs), targets), self.criterion.weight_dict
+        weighted = {name: losses[name] * weights[name] for name in losses if name in weights}
+        return {**weighted, "loss": sum(weighted.values())}
