@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
@@ -234,6 +235,21 @@ def test_what_cannot_be_sealed_stays_safe_in_the_log(
     with CorpusIndex.open(tmp_path / "i") as index:
         assert contents(index) == expected
         assert len(expected) == 21
+
+
+def test_segments_are_not_joined_while_the_disk_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with build(tmp_path / "i", range(0)) as index:
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10_000))
+        for number in range(20):
+            index.add(*video_of(number))
+            index.flush()
+        expected = contents(index)
+        assert len(index._store.sealed) == 20
+        monkeypatch.undo()
+        index.add(*video_of(20))
+        index.flush()
+        assert len(index._store.sealed) == 1
+        assert contents(index).items() > expected.items()
 
 
 def test_a_campaign_of_damages_finds_no_wrong_answer() -> None:

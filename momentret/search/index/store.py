@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -200,13 +200,22 @@ class Store:
         self._apply_remove(names)
 
     def seal(self) -> None:
-        """Turn the log into a segment, joining it with neighbours of its size once there are eight of them."""
+        """Turn the log into a segment, joining it with neighbours of its size once there are eight of them.
+
+        While the disk has no room for both the neighbours and what is made of them, they stay as they are.
+        """
         self._writer()
         if self.log_is_empty:
             return
         new = self._unsealed()
-        joined = len(self.sealed) - _mergeable(self.sealed, sum(segment.clips for segment in new))
+        joined = len(self.sealed) - _mergeable(self.sealed, sum(segment.clips for segment in new), self._has_room)
         self._replace(joined, new)
+
+    def _has_room(self, sealed: Sequence[Segment]) -> bool:
+        """Tell whether the disk takes a copy of some segments, and a tenth more."""
+        names = [segment.entry.name for segment in sealed if segment.entry is not None]
+        size = sum(file.stat().st_size for name in names for file in (self.folder / SEGMENTS / name).iterdir())
+        return 1.1 * size < shutil.disk_usage(self.folder).free
 
     def compact(self) -> None:
         """Rewrite everything as one segment without the removed videos."""
@@ -326,14 +335,14 @@ def create_store(folder: Path, manifest: Manifest) -> None:
         sync_folder(path.parent)
 
 
-def _mergeable(sealed: Sequence[Segment], clips: int) -> int:
+def _mergeable(sealed: Sequence[Segment], clips: int, has_room: Callable[[Sequence[Segment]], bool]) -> int:
     """Count the last segments to join with a new one of `clips`: wherever eight in a row are of about one size."""
     joined = 0
     while True:
         limit = _FAN_OUT * max(clips, 1)
         sizes = [segment.clips for segment in sealed[: len(sealed) - joined]]
         run = list(takewhile(limit.__gt__, reversed(sizes)))
-        if len(run) + 1 < _FAN_OUT:
+        if len(run) + 1 < _FAN_OUT or not has_room(sealed[len(sizes) - len(run) :]):
             return joined
         joined += len(run)
         clips += sum(run)
