@@ -6,7 +6,7 @@
 
 Videos are rendered first (H.264, 1280x720, 30 frames per second). Without --encoder, a ViT-B/32 of random weights is
 made: its speed is that of a trained one. Stages are interleaved, the best of the repeats counts. `amon-hen` (if its
-command is there) is timed on the same files; it needs its own weights.
+command is there and has its weights) is timed on the same files.
 """
 
 from __future__ import annotations
@@ -94,6 +94,16 @@ def pipeline(paths: list[Path], encoder: Encoder, config: ExtractConfig, workers
         assert all(o.error is None for o in extract(find_videos(paths), encoder, config, ledger, workers=workers))
 
 
+def amon_hen(paths: list[Path]) -> str | None:
+    """Index the videos with amon-hen, in a new database; return why it could not, if it could not."""
+    if not shutil.which("amon-hen"):
+        return "there is no such command"
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["amon-hen", "index", "--db", f"{folder}/index.db", *map(str, paths)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return (done.stderr.strip().splitlines() or ["it failed"])[-1] if done.returncode else None
+
+
 def bench_pipeline(folder: Path, arguments: argparse.Namespace) -> None:
     import torch
 
@@ -110,10 +120,11 @@ def bench_pipeline(folder: Path, arguments: argparse.Namespace) -> None:
         "decode, then encode": lambda: encode(decode(paths, sampling), encoder),
         "pipeline": lambda: pipeline(paths, encoder, config, arguments.workers),
     }
-    if shutil.which("amon-hen"):
-        stages["amon-hen"] = lambda: subprocess.run(
-            ["amon-hen", "index", str(folder)], check=False, capture_output=True
-        )
+    reason = amon_hen(paths)
+    if reason is None:
+        stages["amon-hen"] = lambda: amon_hen(paths)
+    else:
+        print(f"without amon-hen: {reason}")
     runs = {name: [] for name in stages}
     for _ in range(arguments.repeats):
         for name, stage in stages.items():
