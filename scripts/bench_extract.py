@@ -94,12 +94,13 @@ def pipeline(paths: list[Path], encoder: Encoder, config: ExtractConfig, workers
         assert all(o.error is None for o in extract(find_videos(paths), encoder, config, ledger, workers=workers))
 
 
-def amon_hen(paths: list[Path]) -> str | None:
-    """Index the videos with amon-hen, in a new database; return why it could not, if it could not."""
+def amon_hen(paths: list[Path], fps: float) -> str | None:
+    """Index the pictures of videos with amon-hen, in a new database; return why it could not, if it could not."""
     if not shutil.which("amon-hen"):
         return "there is no such command"
     with tempfile.TemporaryDirectory() as folder:
-        command = ["amon-hen", "index", "--db", f"{folder}/index.db", *map(str, paths)]
+        command = ["amon-hen", "index", "--db", f"{folder}/index.db", "--fps", str(fps), "--no-audio"]
+        command += map(str, paths)
         done = subprocess.run(command, check=False, capture_output=True, text=True)
     return (done.stderr.strip().splitlines() or ["it failed"])[-1] if done.returncode else None
 
@@ -120,9 +121,9 @@ def bench_pipeline(folder: Path, arguments: argparse.Namespace) -> None:
         "decode, then encode": lambda: encode(decode(paths, sampling), encoder),
         "pipeline": lambda: pipeline(paths, encoder, config, arguments.workers),
     }
-    reason = amon_hen(paths)
+    reason = amon_hen(paths, config.fps or 0.5)
     if reason is None:
-        stages["amon-hen"] = lambda: amon_hen(paths)
+        stages["amon-hen"] = lambda: amon_hen(paths, config.fps or 0.5)
     else:
         print(f"without amon-hen: {reason}")
     runs = {name: [] for name in stages}
