@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from difflib import get_close_matches
 
 from momentret.errors import ConfigError
 from momentret.words import count_of
 
-__all__ = ["available_cores", "find_device", "nearest", "require"]
-
-
-def available_cores() -> int:
-    """Return how many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+__all__ = ["find_device", "nearest", "require"]
 
 
 def find_device(name: str) -> str:

@@ -182,10 +182,10 @@ def run_ours(options: argparse.Namespace, side: str, store: str, precision: str)
     import torch
     from lightning import Callback, Trainer
 
+    from momentret.machine import keep_freed_memory
     from momentret.models import MODELS
     from momentret.training.config import parse_run
     from momentret.training.data import MomentData
-    from momentret.training.memory import keep_freed_memory
     from momentret.training.module import MomentModule
     from momentret.training.run import full_shape, sized
 

@@ -15,7 +15,7 @@ ROOT = Path(momentret.__file__).parent
 
 # A room may import rooms of a lower level; siblings never import each other. Level 0 is ordered: left to right.
 LEVELS = [
-    ["errors", "words", "files", "spans", "records", "config", "progress"],
+    ["errors", "words", "files", "spans", "records", "config", "progress", "machine"],
     ["video", "encoders", "features", "plots"],
     ["inputs", "extract"],
     ["datasets", "models", "postprocess", "metrics"],

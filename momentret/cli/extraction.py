@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from momentret.cli.console import amount_bar, one_line
-from momentret.config import available_cores, find_device
+from momentret.config import find_device
+from momentret.machine import available_cores
 from momentret.words import count_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from momentret.config import available_cores
 from momentret.datasets import read_annotations
 from momentret.datasets.check import other_clip_length
 from momentret.datasets.examples import EpochSampler, Examples
@@ -16,6 +15,7 @@ from momentret.datasets.splits import hold_out
 from momentret.errors import FeatureError, MismatchError
 from momentret.features import FeatureStore, open_store
 from momentret.inputs import Batch
+from momentret.machine import available_cores
 from momentret.records import Annotation
 from momentret.training.config import DataConfig, TrainConfig
 from momentret.training.transfer import Parcel, collate_to_send, receive

@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from momentret.config import find_device
 from momentret.errors import CheckpointError, ConfigError, MismatchError, OutputExistsError
 from momentret.files import atomic_write, write_json
+from momentret.machine import keep_freed_memory
 from momentret.models import MODELS
 from momentret.models.checkpoint import load_checkpoint
 from momentret.predict import Predictor
@@ -28,7 +29,6 @@ from momentret.training.config import RunConfig
 from momentret.training.data import MomentData
 from momentret.training.folder import ResumeIO, RunFolder, report_split
 from momentret.training.graphs import BatchShape
-from momentret.training.memory import keep_freed_memory
 from momentret.training.module import MomentModule, seed_epoch
 
 __all__ = ["train"]

@@ -8,8 +8,8 @@ from heapq import merge
 from itertools import chain
 from typing import Any
 
-from momentret.config import available_cores
 from momentret.errors import DataError
+from momentret.machine import available_cores
 from momentret.video.cuts import CutReport, Reached
 from momentret.video.probe import VideoInfo, open_container, video_stream
 from momentret.video.pyav import Cursor

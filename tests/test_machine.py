@@ -1,4 +1,4 @@
-"""Memory that training frees stays with the process."""
+"""Memory that a process frees stays with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CODE = """
 import sys
 from pathlib import Path
 import torch
-from momentret.training.memory import keep_freed_memory
+from momentret.machine import keep_freed_memory
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
