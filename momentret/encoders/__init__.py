@@ -9,6 +9,7 @@ from momentret.encoders.base import Encoder, Fingerprint, QueryVectors
 from momentret.encoders.fake import FakeEncoder
 from momentret.encoders.phrases import split_phrases
 from momentret.errors import ConfigError
+from momentret.machine import keep_freed_memory
 
 __all__ = ["Encoder", "FakeEncoder", "Fingerprint", "QueryVectors", "load_encoder", "split_phrases"]
 
@@ -16,7 +17,7 @@ PRECISIONS = ("fp32", "bf16")
 
 
 def load_encoder(name: str, *, device: str = "cpu", precision: str = "fp32", batch_size: int = 32) -> Encoder:
-    """Load an encoder by name.
+    """Load an encoder by name; from then on the process keeps the memory that it frees, see `keep_freed_memory`.
 
     Args:
         name: ``fake`` (colours, for tests), ``offline`` (objects only, for trying out; extra ``offline``), or an
@@ -33,6 +34,7 @@ def load_encoder(name: str, *, device: str = "cpu", precision: str = "fp32", bat
         raise ConfigError(f"no precision {precision!r}; use {' or '.join(PRECISIONS)}")
     if name == "fake":
         return FakeEncoder()
+    keep_freed_memory()
     if name == "offline":
         from momentret.encoders.offline import OfflineEncoder
 

@@ -44,11 +44,13 @@ class OpenClipEncoder:
     def __init__(self, name: str, *, device: str = "cpu", precision: str = "fp32", batch_size: int = 32) -> None:
         require_torchvision()
         import open_clip
+        from timm.utils.model import reparameterize_model
 
         model, self._preprocess, self._tokenize = _create(open_clip, name)
         self._device, self._dtype, self.batch_size = torch.device(device), PRECISIONS[precision], batch_size
         weights_hash = _hash_weights(model)  # before the cast: both precisions make comparable vectors
-        self._model = model.to(self._device, self._dtype).eval().requires_grad_(False)
+        reparameterize_model(model.eval(), inplace=True)  # branches that only training needs become one
+        self._model = model.to(self._device, self._dtype).requires_grad_(False)
         size = self._model.visual.image_size
         self.frame_size = size if isinstance(size, int) else max(size)
         self.fingerprint = Fingerprint(name, weights_hash, self._dimension())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,18 +24,29 @@ CONFIG = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model in open_clip's own form, and its weights in a file alone."""
+def save_model(path: Path, config: dict[str, Any]) -> None:
+    """Save a model of random weights in open_clip's own form."""
     require_torchvision()
     import open_clip
 
-    path = tmp_path_factory.mktemp("clip")
     torch.manual_seed(0)
-    model = open_clip.CLIP(**CONFIG)
+    model = open_clip.CLIP(**config)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # as if it had been trained
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 2)
     preprocess = {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
-    (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG, "preprocess_cfg": preprocess}))
+    (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
     save_file(model.state_dict(), path / "open_clip_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model in open_clip's own form, and its weights in a file alone."""
+    path = tmp_path_factory.mktemp("clip")
+    save_model(path, CONFIG)
+    import open_clip
+
     (path / "tiny-clip.json").write_text(json.dumps(CONFIG))
     open_clip.add_model_config(path / "tiny-clip.json")
     return path
@@ -69,6 +81,23 @@ def test_vectors_are_those_of_open_clip(encoder: Encoder, folder: Path) -> None:
         text = model.encode_text(words, normalize=True)
     np.testing.assert_allclose(encoder.encode_frames([image]), frame, atol=1e-6)
     np.testing.assert_allclose(encoder.encode_text(["a dog"]), text, atol=1e-6)
+
+
+def test_branches_of_training_become_one_without_changing_a_vector(tmp_path: Path) -> None:
+    vision = {"timm_model_name": "fastvit_t8", "timm_model_pretrained": False, "timm_proj": "linear", "image_size": 64}
+    save_model(tmp_path, CONFIG | {"vision_cfg": vision})
+    import open_clip
+    from PIL import Image
+
+    encoder = load_encoder(f"local-dir:{tmp_path}")
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
+    images = pictures(3)
+    with torch.inference_mode():
+        rows = torch.stack([preprocess(Image.fromarray(image)) for image in images])
+        expected = model.eval().encode_image(rows, normalize=True)
+    np.testing.assert_allclose(encoder.encode_frames(images), expected, atol=1e-5)
+    branched, joined = (sum(1 for _ in m.modules()) for m in (model.visual, encoder._model.visual))
+    assert joined < branched / 2
 
 
 def test_batches_do_not_change_a_vector(folder: Path, encoder: Encoder) -> None:
