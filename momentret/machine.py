@@ -21,8 +21,8 @@ def keep_freed_memory() -> None:
     """Let the process keep the memory that it frees for what it needs next; without glibc, do nothing.
 
     A tensor of some megabytes would else go back to the system and be fetched again, zeroed, page by page: some 15 ms
-    of a training step on a CPU, a third of what a convolutional encoder takes. The process keeps the most that it ever
-    had.
+    of a training step on a CPU, up to half of what a convolutional encoder takes. The process keeps the most that it
+    ever had.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
