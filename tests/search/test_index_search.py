@@ -23,6 +23,7 @@ from momentret.search.index.disk import RowFile
 from momentret.search.index.errors import DamagedIndexError
 from momentret.search.index.first_stage import pooled_scores, sieve, video_bounds
 from momentret.search.index.hits import best_chapters, candidates_of
+from momentret.search.index.segment import POOL_COLUMNS
 from tests.search.corpus import DIM, build, clips_of, unit
 
 LENGTHS = (1, 2, 3, 5, 8)
@@ -324,11 +325,13 @@ def test_an_outlined_search_leaves_the_tails_on_disk(outlined: Path) -> None:
         for number in range(5):
             index.search(wide_query(number), options=SearchOptions(candidates=3))
         assert "pool_tail" not in segment.pools
+        kept = [array for name, array in segment.pools.items() if name in POOL_COLUMNS]
+        assert index.stats().first_stage_bytes == sum(array.nbytes for array in (*kept, *segment.outlines))
         chapters = np.array([0, 1, 2, 50, 399])
-        read, kept = (
+        read, held = (
             pooled_scores([wide_query(1)], segment, chapters, "moment", on_disk=on_disk) for on_disk in (True, False)
         )
-        np.testing.assert_array_equal(read, kept)
+        np.testing.assert_array_equal(read, held)
         assert "pool_tail" in segment.pools
 
 

@@ -291,12 +291,12 @@ def are_outlined(segments: Sequence[Segment]) -> bool:
 
 
 def first_stage_bytes(segments: Sequence[Segment]) -> int:
-    """Count what a search keeps in memory: codes, two peaks and weight of pooled vectors, and outlines."""
+    """Count what a search keeps in memory: codes, two peaks, weight and radius of pooled vectors, and outlines."""
     total, outlined = 0, are_outlined(segments)
     for segment in segments:
         far = outlined and bool(segment.basis_names)
         codes = HEAD if far else segment.settings.dim
-        total += int(segment.columns["pool_count"].sum()) * (codes + 6)
+        total += int(segment.columns["pool_count"].sum()) * (codes + 8)
         total += len(segment.columns["chapter_clips"]) * (HEAD + 2) * far
     return total
 
