@@ -39,7 +39,7 @@ class _Tokens:
 
     def __init__(self, queries: Sequence[np.ndarray], segment: Segment, count: int, on_disk: bool = False) -> None:
         pools = self.pools = segment.pools
-        self._tails = segment.tails_on_disk if on_disk else pools["pool_tail"]
+        self._tails = segment.tails_on_disk if on_disk and "pool_tail" not in pools else pools["pool_tail"]
         rotated = [query @ pools["basis_rotation"] if "basis_mean" in pools else query for query in queries]
         tokens = np.concatenate(rotated)
         parts = [digits(tokens[:, :HEAD], count), digits(tokens[:, HEAD:], count)]
@@ -161,7 +161,7 @@ def pooled_scores(
         segment: whose chapters.
         chapters: which ones; None for all.
         level: ``"moment"``: of the best run of pooled vectors; ``"video"``: of all of them.
-        on_disk: leave the tails of a sealed segment there, and read those of `chapters`.
+        on_disk: do not bring tails into memory that are not there yet: read those of `chapters`.
     """
     if not queries:
         return []

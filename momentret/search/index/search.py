@@ -91,9 +91,8 @@ def _first_stage(
         for i, scores in enumerate(pooled_scores(queries, segment, one_pass, options.level)):
             yield i, everything, scores
         return
-    on_disk = outlined and bool(segment.basis_names)
     for i, chapters in enumerate(some):
-        yield i, chapters, pooled_scores([queries[i]], segment, chapters, options.level, on_disk=on_disk)[0]
+        yield i, chapters, pooled_scores([queries[i]], segment, chapters, options.level, on_disk=outlined)[0]
 
 
 def _runs_of_best(
