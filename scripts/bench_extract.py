@@ -121,9 +121,9 @@ def bench_pipeline(folder: Path, arguments: argparse.Namespace) -> None:
         "decode, then encode": lambda: encode(decode(paths, sampling), encoder),
         "pipeline": lambda: pipeline(paths, encoder, config, arguments.workers),
     }
-    reason = amon_hen(paths, config.fps or 0.5)
+    reason = amon_hen(paths, arguments.fps)
     if reason is None:
-        stages["amon-hen"] = lambda: amon_hen(paths, config.fps or 0.5)
+        stages["amon-hen"] = lambda: amon_hen(paths, arguments.fps)
     else:
         print(f"without amon-hen: {reason}")
     runs = {name: [] for name in stages}
