@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return render(tmp_path_factory.mktemp("films") / "film.mp4", options=H264, audio=2.0)
 
 
+def plain(path: Path) -> str:
+    """Return the name of a cut without the letters that stand for its video's path."""
+    name, count = re.subn(r"-[0-9a-f]{8}(?=\.\w+$)", "", path.name)
+    assert count == 1
+    return name
+
+
 def first_number(path: Path) -> int:
     return read_number(next(sample_frames(path, Sampling(times=(0.0,)))).image)
 
@@ -33,7 +41,7 @@ def test_found_moments_become_files(film: Path, tmp_path: Path, capsys: pytest.C
     found = write_answers(tmp_path / "found.json", answer([(film, 0.5, 1.0), (film, 1.2, 1.6)]))
     assert momentret("cut", found, "--output", tmp_path / "out") == 0
     first, second = sorted((tmp_path / "out").iterdir())
-    assert (first.name, second.name) == ("01-film-0.5s-1s.mp4", "02-film-1.2s-1.6s.mp4")
+    assert (plain(first), plain(second)) == ("01-film-0.5s-1s.mp4", "02-film-1.2s-1.6s.mp4")
     assert (first_number(first), first_number(second)) == (12, 30)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{first}: 0.50 s, 13 frames and sound"
@@ -63,17 +71,22 @@ def test_a_bad_file_does_not_stop_the_others(film: Path, tmp_path: Path, capsys:
     assert "bad.mp4' cannot be read as a video" in shown["cuts"][0]["error"]
     assert "gone.mp4' cannot be opened" in shown["cuts"][1]["error"]
     assert "if it was moved, momentret index add" in shown["cuts"][1]["error"]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["03-film-0.5s-1s.mp4"]
+    assert [plain(path) for path in (tmp_path / "out").iterdir()] == ["03-film-0.5s-1s.mp4"]
 
 
-@pytest.mark.parametrize("name", ["gone.mp4", "a" * 300 + ".mp4"])
-def test_a_video_that_is_gone_does_not_stop_the_others(film: Path, tmp_path: Path, name: str) -> None:
-    found = write_answers(tmp_path / "found.json", answer([(tmp_path / name, 0.0, 1.0), (film, 0.5, 1.0)]))
-    old, new = (tmp_path / "out" / name for name in ("01-gone-0s-1s.mp4", "02-film-0.5s-1s.mp4"))
-    old.parent.mkdir()
+def test_a_video_that_is_gone_keeps_its_cut_and_does_not_stop_the_others(film: Path, tmp_path: Path) -> None:
+    gone, out = tmp_path / "gone.mp4", tmp_path / "out"
+    gone.write_bytes(film.read_bytes())
+    moments = [(gone, 0.0, 1.0), (tmp_path / ("a" * 300 + ".mp4"), 0.0, 1.0), (film, 0.5, 1.0)]
+    found = write_answers(tmp_path / "found.json", answer(moments))
+    assert momentret("cut", found, "--output", out, "--top", 1) == 0
+    (old,) = out.iterdir()
     old.write_text("mine")
-    assert momentret("cut", found, "--output", tmp_path / "out", "--overwrite") == 0
+    gone.unlink()
+    assert momentret("cut", found, "--output", out, "--overwrite") == 0
     assert old.read_text() == "mine"
+    (new,) = set(out.iterdir()) - {old}
+    assert plain(new) == "03-film-0.5s-1s.mp4"
     assert first_number(new) == 12
 
 
@@ -125,15 +138,26 @@ def test_what_exists_is_left_alone_and_the_rest_is_cut(
     film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = write_answers(tmp_path / "found.json", answer([(film, 0.5, 1.0), (film, 1.2, 1.6)]))
-    first = tmp_path / "out" / "01-film-0.5s-1s.mp4"
-    first.parent.mkdir()
+    assert momentret("cut", found, "--output", tmp_path / "out", "--top", 1) == 0
+    (first,) = (tmp_path / "out").iterdir()
     first.write_text("mine")
+    capsys.readouterr()
     assert momentret("cut", found, "--output", tmp_path / "out") == 0
     assert capsys.readouterr().err.startswith("1 of 2 cuts there already, left as they are; --overwrite makes")
     assert first.read_text() == "mine"
     assert len(list(first.parent.iterdir())) == 2
     assert momentret("cut", found, "--output", tmp_path / "out", "--overwrite") == 0
     assert first_number(first) == 12
+
+
+def test_videos_of_one_name_do_not_share_a_cut(film: Path, tmp_path: Path) -> None:
+    for folder in ("spring", "autumn"):
+        path = tmp_path / folder / "film.mp4"
+        path.parent.mkdir()
+        path.write_bytes(film.read_bytes())
+        for _ in range(2):
+            assert momentret("cut", path, "-w", "0-0.5", "--copy", "-o", tmp_path / "out") == 0
+    assert [plain(path) for path in (tmp_path / "out").iterdir()] == ["film-0s-0.5s-copy.mp4"] * 2
 
 
 def test_a_finished_run_can_be_repeated(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,11 +176,11 @@ def test_another_pad_or_way_of_cutting_is_another_file(film: Path, tmp_path: Pat
     found = write_answers(tmp_path / "found.json", answer([(film, 0.5, 1.0)]))
     for options in ([], ["--pad", 0.1], ["--copy"], ["--copy", "--pad", 0.75]):
         assert momentret("cut", found, "-o", tmp_path / "out", *options) == 0
-    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == [
-        "01-film-0.4s-1.1s",
-        "01-film-0.5s-1s",
-        "01-film-0.5s-1s-copy",
-        "01-film-0s-1.75s-copy",
+    assert sorted(plain(path) for path in (tmp_path / "out").iterdir()) == [
+        "01-film-0.4s-1.1s.mp4",
+        "01-film-0.5s-1s-copy.mp4",
+        "01-film-0.5s-1s.mp4",
+        "01-film-0s-1.75s-copy.mp4",
     ]
 
 
@@ -173,7 +197,7 @@ def test_ctrl_c_says_how_many_are_cut(
     monkeypatch.setattr(IsolatedCutter, "cut", interrupted)
     assert momentret("cut", film, "-w", "0-0.5", "-w", "0.7-1", "-o", tmp_path / "out") == 130
     assert capsys.readouterr().err.startswith("1 of 2 cuts done; run the same command again to go on\n")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["film-0s-0.5s.mp4"]
+    assert [plain(path) for path in (tmp_path / "out").iterdir()] == ["film-0s-0.5s.mp4"]
 
 
 def test_a_file_that_is_named_is_not_taken_for_the_cut(
@@ -192,7 +216,7 @@ def test_a_window_of_a_video_becomes_the_file_that_is_named(film: Path, tmp_path
 
 def test_several_windows_go_into_a_folder(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert momentret("cut", film, "-w", "0-0.5", "-w", "0.7-1", "--copy", "-o", tmp_path / "out") == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    assert sorted(plain(path) for path in (tmp_path / "out").iterdir()) == [
         "film-0.7s-1s-copy.mp4",
         "film-0s-0.5s-copy.mp4",
     ]
@@ -205,13 +229,13 @@ def test_a_folder_may_have_a_name_with_a_dot(film: Path, tmp_path: Path) -> None
     (tmp_path / "my.cuts").mkdir()
     for name in ("my.cuts", "2026.11"):
         assert momentret("cut", film, "-w", "0.5-1", "--copy", "-o", tmp_path / name) == 0
-        assert [path.name for path in (tmp_path / name).iterdir()] == ["film-0.5s-1s-copy.mp4"]
+        assert [plain(path) for path in (tmp_path / name).iterdir()] == ["film-0.5s-1s-copy.mp4"]
 
 
 def test_a_copy_keeps_the_container(tmp_path: Path) -> None:
     path = render(tmp_path / "film.ts", options=H264)
     assert momentret("cut", path, "-w", "0.5-1", "--copy", "-o", tmp_path / "out") == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["film-0.5s-1s-copy.ts"]
+    assert [plain(path) for path in (tmp_path / "out").iterdir()] == ["film-0.5s-1s-copy.ts"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX")
@@ -224,7 +248,7 @@ def test_names_that_are_no_text_are_cut_and_shown(
     assert momentret("cut", found, "-o", tmp_path / "out", "--json") == 0
     rows = json.loads(capsys.readouterr().out)["cuts"]
     assert Path(rows[0]["path"]) == path
-    assert Path(rows[0]["output"]).name == "01-_-b-0.5s-1s.mp4"
+    assert plain(Path(rows[0]["output"])) == "01-_-b-0.5s-1s.mp4"
     assert "cannot be opened" in rows[1]["error"]
 
 

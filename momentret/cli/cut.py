@@ -33,10 +33,17 @@ class _Job:
     rank: int | None = None
 
     def name(self, exact: bool) -> str:
-        """Return a file name without its ending that says what is cut, and whether it is copied."""
+        """Return a file name without its ending that says what is cut, and whether it is copied.
+
+        Videos of one name in several folders do not share it: what is cut of the second would count as there already.
+        """
+        from momentret.extract.videos import path_hash
+        from momentret.files import valid_text
+
         rank = "" if self.rank is None else f"{self.rank:02d}-"
         window = f"{_number(self.start)}s-{_number(self.end)}s"
-        return f"{rank}{_slug(self.path.stem)}-{window}{'' if exact else '-copy'}"
+        place = path_hash(Path(valid_text(os.path.abspath(self.path))))  # noqa: PTH100  resolving would follow links
+        return f"{rank}{_slug(self.path.stem)}-{window}{'' if exact else '-copy'}-{place}"
 
 
 def cut(
@@ -62,9 +69,9 @@ def cut(
     """Cut found moments out of their videos.
 
     A found window is short, so the default is --exact: the file shows what was found, from its first frame to its last,
-    and plays everywhere. Files in the folder are named by the video, the window as it is cut, and copy if it is one.
-    Those that exist are left alone and the others are cut, so a run can be repeated: it says how many were there
-    already. Exit 1 if nothing could be cut.
+    and plays everywhere. Files in the folder are named by the video, the window as it is cut, copy if it is one, and
+    eight letters for the video's path. Those that exist are left alone and the others are cut, so a run can be
+    repeated: it says how many were there already. Exit 1 if nothing could be cut.
     """
     from momentret.errors import ConfigError
     from momentret.video import IsolatedCutter, Limits
