@@ -276,7 +276,8 @@ def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bo
 
     with staged_folder(output, overwrite or ledger.earlier is not None) as stage:
         write_family(stage / "video" / ledger.manifest.family, ledger.manifest, items())
-    write_json(_beside(output, "plan.json"), ledger.plan)
-    write_jsonl(_beside(output, "videos.jsonl"), records)
+        # before the store is there: one without them is not taken for an extraction's
+        write_json(_beside(output, "plan.json"), ledger.plan)
+        write_jsonl(_beside(output, "videos.jsonl"), records)
     shutil.rmtree(ledger.folder, ignore_errors=True)  # last: until then a run with other settings is refused
     return outcomes

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from momentret.encoders import FakeEncoder
 from momentret.errors import ConfigError, DataError, MismatchError
 from momentret.extract import ExtractConfig, Ledger, Outcome, clip_vectors, extract, find_videos, pack, partial_folder
+from momentret.extract.ledger import was_extracted
 from momentret.features import FeatureConfig, FeatureStore, open_store
 from momentret.video import Limits, Sampling, sample_frames
 
@@ -223,6 +225,31 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(tmp_path: Path) -> No
     resumed = run(folder, output)
     assert len(resumed) == 10 - finished
     assert content(output) == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("step", ["write_json", "write_jsonl", "rmtree"])
+def test_stopped_while_packing_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    output, module = tmp_path / "store", "momentret.extract.ledger"
+
+    def attempt() -> None:
+        encoder, videos = FakeEncoder(), find_videos([tmp_path / "in"])
+        earlier = output if was_extracted(output) else None
+        ledger = Ledger.open(partial_folder(output), CONFIG, encoder.fingerprint, earlier)
+        assert all(outcome.error is None for outcome in extract(videos, encoder, CONFIG, ledger))
+        with monkeypatch.context() as patch:
+            name = f"{module}.shutil.{step}" if step == "rmtree" else f"{module}.{step}"
+            patch.setattr(name, Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                pack(videos, ledger, output)
+        encoder, earlier = FakeEncoder(), output if was_extracted(output) else None
+        ledger = Ledger.open(partial_folder(output), CONFIG, encoder.fingerprint, earlier)
+        assert not list(extract(videos, encoder, CONFIG, ledger))
+        pack(videos, ledger, output)
+
+    for films_by_now in (2, 4):
+        run(films(tmp_path / "in", films_by_now), tmp_path / f"whole-{films_by_now}")
+        attempt()
+        assert content(output) == content(tmp_path / f"whole-{films_by_now}")
 
 
 def _records(output: Path) -> int:
