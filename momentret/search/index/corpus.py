@@ -11,17 +11,17 @@ from types import TracebackType
 
 import numpy as np
 
-from momentret.errors import DataError, MismatchError, OutputExistsError
+from momentret.errors import DataError, MismatchError
 from momentret.progress import Progress, silent
 from momentret.search.index.basis import single_video
 from momentret.search.index.codes import decode
 from momentret.search.index.columns import Columns, describe, encoded_batches
-from momentret.search.index.manifest import Manifest, check_manifests
+from momentret.search.index.manifest import check_manifests
 from momentret.search.index.query import SearchOptions, SearchResult, unit_tokens
 from momentret.search.index.search import score_matrix, search_segments
 from momentret.search.index.segment import Segment, first_stage_bytes
 from momentret.search.index.settings import CorpusStats, IndexSettings, Video
-from momentret.search.index.store import Mode, Store, can_begin, create_store
+from momentret.search.index.store import Mode, Store, create_store
 
 __all__ = ["CorpusIndex", "IndexStats"]
 
@@ -60,12 +60,9 @@ class CorpusIndex:
 
         Raises:
             OutputExistsError: the folder is there and not empty.
+            IndexLockedError: another process is making an index there.
         """
-        folder = Path(folder)
-        if not can_begin(folder):
-            raise OutputExistsError(folder)
-        create_store(folder, Manifest(settings))
-        return cls(Store(folder, "rw"))
+        return cls(create_store(Path(folder), settings))
 
     @classmethod
     def open(cls, folder: Path | str, mode: Mode = "r", encoder: str | None = None) -> CorpusIndex:
@@ -208,7 +205,7 @@ class CorpusIndex:
     ) -> list[SearchResult]:
         """Search for several texts at once: the same results as one by one, for less work."""
         rows = [unit_tokens(tokens, sentence, self.settings.dim) for tokens, sentence in queries]
-        return search_segments(self._store.segments(), rows, options or SearchOptions())
+        return self._store.current(lambda segments: search_segments(segments, rows, options or SearchOptions()))
 
     def score_videos(
         self, queries: Sequence[tuple[np.ndarray, np.ndarray | None]], options: SearchOptions | None = None
@@ -279,9 +276,12 @@ class CorpusIndex:
         Raises:
             DamagedIndexError: naming the first file that differs.
         """
-        segments = self._store.segments()
-        for segment in progress(segments, "verify", len(segments)):
-            segment.check()
+
+        def check(segments: list[Segment]) -> None:
+            for segment in progress(segments, "verify", len(segments)):
+                segment.check()
+
+        self._store.current(check)
         check_manifests(self.folder)
 
     def stats(self) -> IndexStats:

@@ -198,7 +198,7 @@ class Log:
             with blamed_on(self.path):
                 write_all(self._handle, data)
                 os.fsync(self._handle)
-        except OSError:
+        except BaseException:  # Ctrl-C too
             os.ftruncate(self._handle, self.size)
             os.lseek(self._handle, self.size, os.SEEK_SET)
             raise

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from momentret.errors import ConfigError, DataError
+from momentret.errors import ConfigError, DataError, OutputExistsError
 from momentret.search.index.basis import join_pools
 from momentret.search.index.columns import Columns, concatenate, pack, texts, unpack
-from momentret.search.index.disk import Lock, raw, sync_folder, write_file
+from momentret.search.index.disk import Lock, raw, reading, sync_folder, write_file
 from momentret.search.index.errors import DamagedIndexError
 from momentret.search.index.log import PUT, REMOVE, Change, Log, read_log
 from momentret.search.index.manifest import (
@@ -36,7 +36,9 @@ from momentret.search.index.settings import IndexSettings
 __all__ = ["SEGMENTS", "Store", "can_begin", "create_store", "described"]
 
 Mode = Literal["r", "rw"]
+Result = TypeVar("Result")
 SEGMENTS = "segments"
+_LOCK = "lock"
 _FAN_OUT = 8
 _ATTEMPTS = 5
 logger = logging.getLogger(__name__)
@@ -48,16 +50,17 @@ class Store:
     Args:
         folder: of the index.
         mode: ``"r"`` changes nothing, not even on disk; ``"rw"`` takes the lock.
+        lock: the lock, where it is held already.
 
     Raises:
         DamagedIndexError: a file is missing or is not what was written.
         IndexLockedError: mode ``"rw"`` while another process writes.
     """
 
-    def __init__(self, folder: Path, mode: Mode = "r") -> None:
+    def __init__(self, folder: Path, mode: Mode = "r", lock: Lock | None = None) -> None:
         self.folder, self.mode = folder, mode
         self._manifest()  # says so if this is no index, before a lock file is left in it
-        self._lock = Lock(folder / "lock") if mode == "rw" else None
+        self._lock = Lock(folder / _LOCK) if mode == "rw" and lock is None else lock
         self._log: Log | None = None
         self.sealed: list[Segment] = []
         try:
@@ -79,7 +82,7 @@ class Store:
         if self.mode == "rw":
             copy_manifest(self.folder)
             self._remove_leftovers()
-            self._log = Log(self.folder / self.manifest.log, self.log_size)
+            self._log = Log(self.folder / self.manifest.log, self._log_size)
             if not self.manifest.guarded:
                 self._replace(len(self.sealed), self._unsealed())
 
@@ -104,7 +107,10 @@ class Store:
 
     def _logged(self) -> Iterable[tuple[bytes, bytes]]:
         """Return the changes in the log."""
-        changes, self.log_size = read_log(self.folder / self.manifest.log)
+        path = self.folder / self.manifest.log
+        with reading(path):
+            self._log_seen = path.stat().st_size
+        changes, self._log_size = read_log(path)
         return changes
 
     # what is there
@@ -141,6 +147,10 @@ class Store:
     pending: list[Columns | None]
     _place: dict[str, tuple[int, int]] | None
     _memory: Segment | None = None
+    _log_size: int
+    """Bytes of the log that were sound when it was read, and"""
+    _log_seen: int | None
+    """bytes that it had; None if not all of the index could be read then."""
 
     def _apply_put(self, columns: Columns) -> None:
         name = texts(columns, "id")[0]
@@ -151,7 +161,9 @@ class Store:
 
     def _apply_remove(self, names: Iterable[str]) -> None:
         for name in names:
-            number, row = self.place.pop(name)
+            number, row = self.place.pop(name, (None, 0))
+            if number is None:
+                continue  # it is in the log twice: the first time was interrupted before it was applied
             if number < 0:
                 self.pending[row] = None
             else:
@@ -202,14 +214,21 @@ class Store:
     def seal(self) -> None:
         """Turn the log into a segment, joining it with neighbours of its size once there are eight of them.
 
-        While the disk has no room for both the neighbours and what is made of them, they stay as they are.
+        While the disk has no room for both the neighbours and what is made of them, or one of them is damaged, they
+        stay as they are.
         """
         self._writer()
         if self.log_is_empty:
             return
         new = self._unsealed()
-        joined = len(self.sealed) - _mergeable(self.sealed, sum(segment.clips for segment in new), self._has_room)
-        self._replace(joined, new)
+        joined = _mergeable(self.sealed, sum(segment.clips for segment in new), self._has_room)
+        try:
+            self._replace(len(self.sealed) - joined, new)
+        except DamagedIndexError as error:
+            if not joined:
+                raise
+            logger.warning("segments of index %s are not joined: %s", self.folder, error)
+            self._replace(len(self.sealed), new)
 
     def _has_room(self, sealed: Sequence[Segment]) -> bool:
         """Tell whether the disk takes a copy of some segments, and a tenth more."""
@@ -234,11 +253,12 @@ class Store:
         parts = [part for part in [*self.sealed[first:], *new] if not part.removed.all()]
         generation = self.manifest.generation + 1
         root, name = self.folder / SEGMENTS, f"{generation:08d}"
-        made = [root / name]
+        made, added = [root / name], []
         try:
             entries = [_up_to_date(root, segment, generation, made) for segment in self.sealed[:first]]
             if parts:
                 entries.append(write_segment(root, name, parts, join_pools(parts)))
+                added.append(open_segment(root / name, entries[-1], self.manifest.settings))
             manifest = self.manifest.next(tuple(entries))
             made.append(self.folder / manifest.log)
             log = Log(self.folder / manifest.log)
@@ -248,27 +268,30 @@ class Store:
                 log.close()
                 raise
         except BaseException:
+            for segment in added:
+                segment.close()
             if read_manifest(self.folder) == self.manifest:
                 _discard(made)
             else:  # the new manifest is in force, only its sync failed: what we hold in memory is the old one
                 self.close()
             raise
-        self._adopt(manifest, log, first, bool(parts))
+        try:
+            self._adopt(manifest, log, first, added)
+        except BaseException:
+            self.close()
+            raise
 
-    def _adopt(self, manifest: Manifest, log: Log, kept: int, added: bool) -> None:
+    def _adopt(self, manifest: Manifest, log: Log, kept: int, added: list[Segment]) -> None:
         """Go on with the manifest that is in force now."""
         for segment in self.sealed[kept:]:
             segment.close()
-        self.sealed = self.sealed[:kept]
-        for segment, entry in zip(self.sealed, manifest.segments, strict=False):
+        for segment, entry in zip(self.sealed[:kept], manifest.segments, strict=False):
             segment.seal_removed(entry)
+        self.sealed = [*self.sealed[:kept], *added]
         if self._log is not None:
             self._log.close()
         self.manifest, self._log = manifest, log
         self.pending, self._memory, self._place = [], None, None
-        if added:
-            entry = manifest.segments[-1]
-            self.sealed.append(open_segment(self.folder / SEGMENTS / entry.name, entry, manifest.settings))
         self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
@@ -289,10 +312,24 @@ class Store:
             size = (self.folder / manifest.log).stat().st_size
         except FileNotFoundError:
             size = -1
-        if self.mode == "rw" or (manifest == self.manifest and size == self.log_size):
+        if self.mode == "rw" or (manifest == self.manifest and size == self._log_seen):
             return False
-        self._load()
+        try:
+            self._load()
+        except BaseException:
+            self._log_seen = None
+            raise
         return True
+
+    def current(self, use: Callable[[list[Segment]], Result]) -> Result:
+        """Return what `use` makes of the segments; where a writer has replaced files before they were read, of its."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return use(self.segments())
+            except DamagedIndexError:
+                if not self.refresh():
+                    raise
+        return use(self.segments())
 
     def close(self) -> None:
         """Close the files and give up the lock; nothing is lost if this is never called."""
@@ -318,21 +355,41 @@ def can_begin(folder: Path) -> bool:
     """Tell whether an index can be made in a folder: it is missing, empty, or holds one whose making was cut short."""
     if not folder.exists():
         return True
-    begun = (SEGMENTS, "log-00000000.wal")
+    begun = (SEGMENTS, _LOCK, "log-00000000.wal")
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else [""]
     ours = all(name in begun or name.startswith(f".{MANIFEST}.") for name in names)
     return ours and not any((folder / SEGMENTS).glob("*"))
 
 
-def create_store(folder: Path, manifest: Manifest) -> None:
-    """Make the files of an empty index in a folder of which `can_begin` is true."""
+def create_store(folder: Path, settings: IndexSettings) -> Store:
+    """Make the files of an empty index, and open it for writing.
+
+    Raises:
+        OutputExistsError: something else is in the folder.
+        IndexLockedError: another process is making an index there.
+    """
+    _require_free(folder)  # before a lock file is left in it
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
-    Log(folder / manifest.log).close()
-    sync_folder(folder)
-    write_manifest(folder, manifest)
-    for path in made:
-        sync_folder(path.parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = Lock(folder / _LOCK)
+    try:
+        _require_free(folder)  # another process may have been quicker
+        (folder / SEGMENTS).mkdir(exist_ok=True)
+        manifest = Manifest(settings)
+        Log(folder / manifest.log).close()
+        sync_folder(folder)
+        write_manifest(folder, manifest)
+        for path in made:
+            sync_folder(path.parent)
+        return Store(folder, "rw", lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _require_free(folder: Path) -> None:
+    if not can_begin(folder):
+        raise OutputExistsError(folder)
 
 
 def _mergeable(sealed: Sequence[Segment], clips: int, has_room: Callable[[Sequence[Segment]], bool]) -> int:
