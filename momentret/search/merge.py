@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -11,7 +12,16 @@ import numpy as np
 
 from momentret.errors import ConfigError, DataError, MismatchError
 from momentret.search.backend import Backend, Query
-from momentret.search.index import CorpusIndex, IndexSettings, SearchOptions, SearchResult, Video, by_rank, is_index
+from momentret.search.index import (
+    CorpusIndex,
+    Filter,
+    IndexSettings,
+    SearchOptions,
+    SearchResult,
+    Video,
+    by_rank,
+    is_index,
+)
 
 __all__ = ["Several", "merge", "open_corpora", "open_corpus"]
 
@@ -34,7 +44,8 @@ def merge(results: Sequence[SearchResult], top: int) -> SearchResult:
 class Several:
     """Corpora that are searched as if they were one: indexes of several disks, or folders beside a server.
 
-    A video that several hold counts, and is found, as often; asked for by its id it is that of the first.
+    A video that several hold counts, and is found, as often. Where an earlier corpus has a video of the same id, as
+    names of files of different disks often are the same, that of the second is called ``2/ID`` here, and so on.
 
     Args:
         corpora: at least one; closed with this one.
@@ -76,7 +87,7 @@ class Several:
         return sum(map(len, self._corpora))
 
     def __contains__(self, video_id: str) -> bool:
-        return any(video_id in corpus for corpus in self._corpora)
+        return self._find(video_id) is not None
 
     def search(
         self, tokens: np.ndarray, sentence: np.ndarray | None = None, options: SearchOptions | None = None
@@ -87,12 +98,19 @@ class Several:
     def search_batch(self, queries: Sequence[Query], options: SearchOptions | None = None) -> list[SearchResult]:
         """Search for several texts: the same results as one by one."""
         options = options or SearchOptions()
-        found = [corpus.search_batch(queries, options) for corpus in self._corpora]
+        found = [
+            [self._named(number, result) for result in corpus.search_batch(queries, replace(options, where=where))]
+            for number, (corpus, where) in enumerate(zip(self._corpora, self._filters(options.where), strict=True))
+        ]
         return [merge(results, options.top) for results in zip(*found, strict=True)]
 
     def videos(self) -> Iterator[Video]:
         """Yield the record of every video."""
-        return (video for corpus in self._corpora for video in corpus.videos())
+        before: set[str] = set()
+        for number, corpus in enumerate(self._corpora):
+            own = list(corpus.videos())
+            yield from (_renamed(video, number) if video.video_id in before else video for video in own)
+            before |= {video.video_id for video in own}
 
     def video(self, video_id: str) -> Video:
         """Return the record of one video.
@@ -100,7 +118,9 @@ class Several:
         Raises:
             DataError: none has it.
         """
-        return self._with(video_id).video(video_id)
+        number, own = self._place(video_id)
+        video = self._corpora[number].video(own)
+        return video if own == video_id else replace(video, video_id=video_id)
 
     def clips(self, video_id: str) -> np.ndarray:
         """Return the clip vectors ``(L, D)`` float32 of one video, as they are kept.
@@ -108,13 +128,50 @@ class Several:
         Raises:
             DataError: none has it.
         """
-        return self._with(video_id).clips(video_id)
+        number, own = self._place(video_id)
+        return self._corpora[number].clips(own)
 
-    def _with(self, video_id: str) -> Backend:
-        for corpus in self._corpora:
-            if video_id in corpus:
-                return corpus
-        raise DataError(f"video {video_id!r} is not in any of the {len(self._corpora)} indexes")
+    def _place(self, video_id: str) -> tuple[int, str]:
+        found = self._find(video_id)
+        if found is None:
+            raise DataError(f"video {video_id!r} is not in any of the {len(self._corpora)} indexes")
+        return found
+
+    def _find(self, video_id: str) -> tuple[int, str] | None:
+        """Return which corpus has a video, and the id that it has there."""
+        for number, corpus in enumerate(self._corpora):
+            own = video_id.removeprefix(_prefix(number))
+            if own != video_id and own in corpus and self._is_taken(own, number):
+                return number, own
+        return next(((number, video_id) for number, corpus in enumerate(self._corpora) if video_id in corpus), None)
+
+    def _is_taken(self, video_id: str, number: int) -> bool:
+        """Tell whether a corpus before that of a number has a video of this id."""
+        return any(video_id in corpus for corpus in self._corpora[:number])
+
+    def _named(self, number: int, result: SearchResult) -> SearchResult:
+        """Return the result of one corpus with the ids that its videos have here."""
+        hits = [
+            replace(hit, video=_renamed(hit.video, number)) if self._is_taken(hit.video.video_id, number) else hit
+            for hit in result.hits
+        ]
+        return replace(result, hits=tuple(hits))
+
+    def _filters(self, where: Filter) -> list[Filter]:
+        """Return a filter for each corpus, with the ids that its videos have there."""
+        if where.video_ids is None:
+            return [where] * len(self._corpora)
+        places = [place for name in where.video_ids if (place := self._find(name)) is not None]
+        own = [frozenset(name for at, name in places if at == number) for number in range(len(self._corpora))]
+        return [replace(where, video_ids=names) for names in own]
+
+
+def _prefix(number: int) -> str:
+    return f"{number + 1}/"
+
+
+def _renamed(video: Video, number: int) -> Video:
+    return replace(video, video_id=_prefix(number) + video.video_id)
 
 
 def open_corpus(place: str | Path, encoder: str | None = None) -> Backend:

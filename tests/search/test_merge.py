@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from momentret.errors import ConfigError, DataError, MismatchError
-from momentret.search.index import Hit, SearchResult
+from momentret.search.index import Filter, Hit, SearchOptions, SearchResult
 from momentret.search.merge import Several, merge, open_corpus
 from tests.search.corpus import build, clips_of, video_of
 
@@ -38,6 +39,25 @@ def test_two_folders_look_like_one(tmp_path: Path) -> None:
         assert both.search(clips_of(5)[:3]).hits[0].video.video_id == "v5"
         with pytest.raises(DataError, match="'v9' is not in any of the 2 indexes"):
             both.clips("v9")
+
+
+def test_videos_of_one_id_are_told_apart(tmp_path: Path) -> None:
+    """Ids are names of files, and cameras call the first film of every card the same."""
+    with build(tmp_path / "a", range(3)) as a, build(tmp_path / "b", range(0)) as b:
+        other = clips_of(9)
+        b.add(replace(video_of(1)[0], path="/b/v1.mp4", duration=2.0 * len(other)), other)
+        b.add(*video_of(5))
+        both = Several([a, b])
+        assert [video.video_id for video in both.videos()] == ["v0", "v1", "v2", "2/v1", "v5"]
+        assert ("2/v1" in both, "2/v5" in both, "1/v1" in both) == (True, False, False)
+        assert both.video("2/v1").path == "/b/v1.mp4"
+        assert both.video("v1").path == video_of(1)[0].path
+        np.testing.assert_allclose(both.clips("2/v1"), other, atol=1e-4)
+        np.testing.assert_allclose(both.clips("v1"), clips_of(1), atol=1e-4)
+        assert both.search(other[:3]).hits[0].video == both.video("2/v1")
+        for name in ("v1", "2/v1", "v5"):
+            only = SearchOptions(where=Filter(video_ids=frozenset([name, "v77"])))
+            assert {hit.video.video_id for hit in both.search(other[:3], options=only).hits} == {name}
 
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
