@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,35 @@ def test_videos_added_since_are_left_alone_and_counted(tmp_path: Path) -> None:
     found = state.search(made, tokens)
     assert found.unknown >= 1
     assert next(hit for hit in found.hits if hit.hit.video.video_id == "v30").bias == 0
+
+
+def test_a_video_with_other_content_is_not_known(tmp_path: Path) -> None:
+    made = build(tmp_path / "index", range(20))
+    state = fit(made)
+    video, clips = video_of(7)
+    made.add(replace(video, content_hash="another"), clips, replace=True)
+    for known in (state, _saved(state, tmp_path / "state")):
+        assert known.unknown(made) == ["v7"]
+        found = known.search(made, clips[:2])
+        assert found.unknown >= 1
+        assert next(hit for hit in found.hits if hit.hit.video.video_id == "v7").bias == 0
+
+
+def _saved(state: CorpusHubness, folder: Path) -> CorpusHubness:
+    state.save(folder)
+    return CorpusHubness.load(folder)
+
+
+def test_a_state_without_hashes_knows_videos_by_id(tmp_path: Path) -> None:
+    made = build(tmp_path / "index", range(20))
+    fit(made).save(tmp_path / "state")
+    path = tmp_path / "state" / "videos.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in facts.items() if name != "content_hashes"}))
+    assert CorpusHubness.load(tmp_path / "state", made).unknown(made) == []
+    path.write_text(json.dumps(facts | {"content_hashes": ["x"]}))
+    with pytest.raises(DataError, match="1 hashes of 20 videos"):
+        CorpusHubness.load(tmp_path / "state", made)
 
 
 def test_saved_beside_the_index_and_loaded(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from momentret.search.hubness.arrays import Array
 from momentret.search.hubness.config import HubnessConfig
 from momentret.search.hubness.normaliser import HubnessNormaliser
 from momentret.search.hubness.state import load_normaliser, save_normaliser
-from momentret.search.index import CorpusIndex, Hit, SearchOptions, SearchResult
+from momentret.search.index import CorpusIndex, Hit, SearchOptions, SearchResult, Video
 from momentret.search.queries import text_query
 from momentret.words import count_of
 
@@ -147,7 +147,7 @@ class CorrectedResult:
     certified: bool
     """These are the best moments of the corrected search of the whole index, proven."""
     unknown: int
-    """Moments found in videos that the state does not know: added since it was fitted, and not corrected."""
+    """Moments found in videos that the state does not know: added or changed since it was fitted, not corrected."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,8 @@ class CorpusHubness:
     """Fitted on exact scores, not on those of the first stage."""
     encoder: str = ""
     """Fingerprint of the index's encoder."""
+    content_hashes: tuple[str, ...] = ()
+    """Of the videos: one whose file has another content by now is not known; empty in states of earlier versions."""
 
     @classmethod
     def fit(
@@ -204,12 +206,18 @@ class CorpusHubness:
             inner,
             live=score_bank(index, live, options) if len(live) else None,
         )
-        ids = tuple(video.video_id for video in index.videos())
-        return cls(normaliser, ids, options.level, bool(options.exact), index.settings.encoder)
+        ids, hashes = zip(*((video.video_id, video.content_hash) for video in index.videos()), strict=True)
+        return cls(normaliser, ids, options.level, bool(options.exact), index.settings.encoder, hashes)
 
     @cached_property
     def _places(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.video_ids)}
+
+    def _place(self, video: Video) -> int:
+        """Return which bias a video has; -1 if the state does not know it."""
+        place = self._places.get(video.video_id, -1)
+        known = place >= 0 and (not self.content_hashes or self.content_hashes[place] == video.content_hash)
+        return place if known else -1
 
     @cached_property
     def _biases(self) -> np.ndarray:
@@ -223,8 +231,8 @@ class CorpusHubness:
             OutputExistsError: there is one already.
         """
         refuse_existing(folder / "manifest.json", overwrite)
-        facts = {"level": self.level, "exact": self.exact, "encoder": self.encoder, "video_ids": list(self.video_ids)}
-        write_json(folder / "videos.json", facts)
+        facts = {"level": self.level, "exact": self.exact, "encoder": self.encoder}
+        write_json(folder / "videos.json", facts | {"video_ids": self.video_ids, "content_hashes": self.content_hashes})
         save_normaliser(self.normaliser, folder, self.video_ids, overwrite)
 
     @classmethod
@@ -233,7 +241,7 @@ class CorpusHubness:
 
         Args:
             folder: of the state.
-            index: that it will be applied to; videos added since the fit are not corrected, see `unknown`.
+            index: that it will be applied to; videos added or changed since the fit are not corrected, see `unknown`.
 
         Raises:
             DataError: a file is missing or damaged, or the state is of matrices, not of an index.
@@ -242,8 +250,11 @@ class CorpusHubness:
         path = folder / "videos.json"
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
-            ids = tuple(facts["video_ids"])
-            state = cls(load_normaliser(folder, ids), ids, str(facts["level"]), bool(facts["exact"]), facts["encoder"])
+            ids, hashes = tuple(facts["video_ids"]), tuple(facts.get("content_hashes", ()))
+            normaliser, level, exact = load_normaliser(folder, ids), str(facts["level"]), bool(facts["exact"])
+            if hashes and len(hashes) != len(ids):
+                raise ValueError(f"{len(hashes)} hashes of {len(ids)} videos")
+            state = cls(normaliser, ids, level, exact, facts["encoder"], hashes)
         except FileNotFoundError as error:
             raise DataError(
                 f"{folder} holds no hubness state of an index; `momentret hubness index` makes one"
@@ -264,8 +275,8 @@ class CorpusHubness:
             raise MismatchError("the hubness state knows no video of the index; fit it for this index")
 
     def unknown(self, index: CorpusIndex) -> list[str]:
-        """Return the ids of videos that were added since the fit: they are not corrected; fit again."""
-        return [video.video_id for video in index.videos() if video.video_id not in self._places]
+        """Return the ids of videos that were added or changed since the fit: they are not corrected; fit again."""
+        return [video.video_id for video in index.videos() if self._place(video) < 0]
 
     def correct_scores(self, video_ids: Sequence[str], scores: np.ndarray) -> np.ndarray:
         """Return corrected scores ``(K,)`` float64 of one query's candidates.
@@ -275,18 +286,18 @@ class CorpusHubness:
             scores: raw scores ``(K,)`` of the level that was fitted. Gated methods (dis, dualdis) decide by the best of
                 them, which must be the best of the whole index.
         """
-        corrected: np.ndarray = np.asarray(scores, np.float64) - self._bias(video_ids, self._weights(video_ids, scores))
+        places = np.array([self._places.get(name, -1) for name in video_ids], np.int64)
+        corrected: np.ndarray = np.asarray(scores, np.float64) - self._bias(places, self._weights(places, scores))
         return corrected
 
-    def _weights(self, video_ids: Sequence[str], scores: np.ndarray) -> np.ndarray:
+    def _weights(self, places: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Return what every term's bias is multiplied by for this query, ``(terms,)``."""
-        best = self._places.get(video_ids[int(np.argmax(scores))], -1) if len(video_ids) else -1
+        best = int(places[np.argmax(scores)]) if len(places) else -1
         weights = self.normaliser.weights(torch.tensor([max(best, 0)]))[0].numpy()
         gated = np.array([term.active is not None for term in self.normaliser.terms], bool)
         return np.where(gated & (best < 0), 0.0, weights)
 
-    def _bias(self, video_ids: Sequence[str], weights: np.ndarray) -> np.ndarray:
-        places = np.array([self._places.get(name, -1) for name in video_ids], np.int64)
+    def _bias(self, places: np.ndarray, weights: np.ndarray) -> np.ndarray:
         bias: np.ndarray = np.where(places < 0, 0.0, weights @ self._biases[:, places])
         return bias
 
@@ -302,14 +313,14 @@ class CorpusHubness:
             top: moments kept.
             complete: the hits are all moments there are, so that nothing can be missing.
         """
-        ids, scores = [hit.video.video_id for hit in result.hits], np.array([hit.score for hit in result.hits])
-        weights = self._weights(ids, scores)
-        bias = self._bias(ids, weights)
+        places = np.array([self._place(hit.video) for hit in result.hits], np.int64)
+        weights = self._weights(places, np.array([hit.score for hit in result.hits]))
+        bias = self._bias(places, weights)
         hits = [CorrectedHit(h, h.score - b, b) for h, b in zip(result.hits, bias.tolist(), strict=True)]
         hits.sort(key=lambda found: (-found.score, found.hit.video.video_id, found.hit.start, found.hit.end))
         least = float((weights @ self._biases).min(initial=0.0))  # 0: of videos that are not known
         proven = complete or (len(hits) >= top and hits[top - 1].score > result.hits[-1].score - least)
-        unknown = sum(name not in self._places for name in ids)
+        unknown = int((places < 0).sum())
         return CorrectedResult(tuple(hits[:top]), result.certified and proven, unknown)
 
     def search(
