@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from momentret.errors import ConfigError, DataError
+from momentret.search.backend import copy_videos
 from momentret.search.index import CorpusIndex, IndexSettings, SearchOptions
+from momentret.search.index.memory import MemoryCorpus
 from tests.search.conformance import SETTINGS, Conformance, Maker, query_of
 from tests.search.corpus import video_of
 
@@ -84,6 +88,35 @@ def test_a_chapter_that_is_removed_meanwhile_does_no_harm(qdrant: Any, monkeypat
     assert hit.video == expected
     monkeypatch.setattr(qdrant._reader, "points", lambda chapters: [])
     assert qdrant.search(query_of(longest), options=options).hits == ()
+
+
+def test_a_video_of_which_only_a_part_arrived_is_sent_again(qdrant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("momentret.search.qdrant.backend.pages", lambda points, _: [[point] for point in points])
+    longest = max(range(10, 30), key=lambda number: len(video_of(number)[1]))
+    client, source = qdrant._collection._client, MemoryCorpus(SETTINGS, [video_of(longest)])
+    upsert, sent = client.upsert, 0
+
+    def breaks_off(**arguments: Any) -> None:
+        nonlocal sent
+        sent += 1
+        if sent > 2:
+            raise KeyboardInterrupt
+        upsert(**arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "upsert", breaks_off)
+        with pytest.raises(KeyboardInterrupt):
+            copy_videos(source, qdrant)
+    assert f"v{longest}" not in qdrant
+    assert copy_videos(source, qdrant).added == 1
+    assert len(qdrant.clips(f"v{longest}")) == len(video_of(longest)[1])
+
+
+def test_a_full_disk_is_one_line(qdrant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Mock(side_effect=sqlite3.OperationalError("database or disk is full"))
+    monkeypatch.setattr(qdrant._collection._client, "upsert", full)
+    with pytest.raises(DataError, match="database or disk is full; make room on its disk"):
+        qdrant.add(*video_of(11))
 
 
 def test_a_collection_that_is_there_is_left_alone(qdrant: Any, tmp_path: Path) -> None:

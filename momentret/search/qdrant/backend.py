@@ -157,17 +157,21 @@ class QdrantBackend:
         return sum(self._put(batch) for batch in batches)
 
     def _put(self, batch: Sequence[Columns]) -> int:
-        server, models = self._collection, self._collection.models
+        models = self._collection.models
         videos = [Segment(columns, self._settings).video(0) for columns in batch]
         there = {point.id for point in self._reader.points([(video.video_id, 0) for video in videos], clips=False)}
         points = [point for pair in zip(videos, batch, strict=True) for point in points_of(*pair, models)]
-        for page in pages(points, self._settings.chapter_clips):
-            server.upsert(points=page, wait=True)
+        self._send([point for point in points if point.payload["chapter"] > 0])
         for video, columns in zip(videos, batch, strict=True):
             if point_id(video.video_id, 0) in there:  # it may have been longer
                 beyond = models.Range(gte=len(columns["chapter_clips"]))
                 self._delete(video.video_id, [models.FieldCondition(key="chapter", range=beyond)])
+        self._send([point for point in points if point.payload["chapter"] == 0])  # last: with it a video is there
         return len(batch)
+
+    def _send(self, points: Sequence[Any]) -> None:
+        for page in pages(points, self._settings.chapter_clips):
+            self._collection.upsert(points=page, wait=True)
 
     def _delete(self, video_id: str, more: Sequence[Any] = ()) -> None:
         models = self._collection.models

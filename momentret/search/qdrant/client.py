@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +56,7 @@ class Collection:
 
     Raises:
         ConfigError: qdrant-client is not installed.
-        DataError: from any call: the server does not answer, or refuses.
+        DataError: from any call: the server does not answer, or refuses; the disk of a folder is full.
     """
 
     def __init__(self, place: Place, name: str) -> None:
@@ -75,10 +76,10 @@ class Collection:
                 return target(collection_name=self.name, **arguments)
             except _errors() as error:
                 reason = " ".join(str(error).split())[:300] or type(error).__name__
-                raise DataError(
-                    f"Qdrant at {self._place!r}, collection {self.name!r}: {reason}; check the address and that the "
-                    "server runs; a key is read from QDRANT_API_KEY"
-                ) from error
+                step = "check the address and that the server runs; a key is read from QDRANT_API_KEY"
+                if isinstance(error, sqlite3.Error):  # what a folder is kept in
+                    step = "make room on its disk if that is full, and run the same command again"
+                raise DataError(f"Qdrant at {self._place!r}, collection {self.name!r}: {reason}; {step}") from error
 
         return call
 
@@ -98,4 +99,4 @@ def _errors() -> tuple[type[Exception], ...]:
     import grpc
     from qdrant_client.http.exceptions import ApiException
 
-    return ApiException, grpc.RpcError
+    return ApiException, grpc.RpcError, sqlite3.Error
