@@ -97,7 +97,7 @@ class Summary:
     """Ids of videos whose files have another path now."""
     unchanged: int
     missing: tuple[str, ...]
-    """Ids of videos whose files are gone, but which the index still holds."""
+    """Ids of videos whose files are gone, or changed and broken, but which the index still holds as they were."""
     removed: tuple[str, ...]
     """Ids of videos that were taken out because their files are gone."""
     quarantined: tuple[Quarantined, ...]
@@ -142,9 +142,13 @@ class Update:
         yield from extract(
             self.videos, encoder, recipe.config, self._keeper, workers=workers, limits=limits, watch=watch
         )
-        stale = [video.video_id for _, video in self.found.changed if video.video_id not in self._keeper.done]
-        if self.remove and stale:
-            self._take_out(stale)
+        if self.remove and self._broken:
+            self._take_out(self._broken)
+
+    @property
+    def _broken(self) -> list[str]:
+        """Return the ids of videos whose files changed and cannot be decoded any more."""
+        return [video.video_id for _, video in self.found.changed if video.video_id not in self._keeper.done]
 
     def _take_out(self, names: list[str]) -> None:
         self.index.remove(names)
@@ -160,7 +164,7 @@ class Update:
             changed=tuple(sorted(done & changed)),
             moved=tuple(sorted(video.video_id for _, video in self.found.moved)),
             unchanged=len(self.found.unchanged),
-            missing=() if self.remove else tuple(sorted(video.video_id for video in self.found.missing)),
+            missing=() if self.remove else tuple(sorted([*(v.video_id for v in self.found.missing), *self._broken])),
             removed=tuple(sorted(self._removed)),
             quarantined=tuple(self._keeper.quarantine.all()),
         )
@@ -216,7 +220,7 @@ def plan_update(
     known = [index.video(name) for name, path, _ in files if _is_below(path, roots)]
     looked_at = [file for path, file in seen.items() if path not in kept_out]
     found = changes(looked_at, known, hash_once, progress)
-    missing = [video for video in found.missing if video.path not in kept_out]
+    missing = [video for video in found.missing if video.path not in kept_out or _has_changed(video, seen[video.path])]
     found = _moved_in(index, replace(found, missing=missing), files, roots, hashes)
     for video in found.unchanged:
         _note_touched(index, video, seen[video.path])
@@ -302,9 +306,13 @@ def _moved_in(
     return replace(found, new=new, moved=moved)
 
 
+def _has_changed(video: Video, file: SeenFile) -> bool:
+    return (video.size, video.modified) != (file.size, file.modified)
+
+
 def _note_touched(index: CorpusIndex, video: Video, file: SeenFile) -> None:
     """Take down the new time of a file whose content is the same, so that it is not read again the next time."""
-    if (video.size, video.modified) != (file.size, file.modified):
+    if _has_changed(video, file):
         index.move(video.video_id, file.path, file.size, file.modified)
 
 
@@ -318,7 +326,7 @@ def _to_extract(
     taken: set[str] = set()
     for file in found.new:
         name = listed[file.path].video_id
-        if name in index or name in taken:
+        while name in index or name in taken:
             name = f"{name}-{path_hash(Path(file.path))}"
         taken.add(name)
         todo[ToExtract(name, Path(file.path))] = _Known(file, hashes[file.path])
@@ -369,16 +377,23 @@ class _IndexKeeper:
 def remove_videos(index: CorpusIndex, names: Sequence[str]) -> list[str]:
     """Remove videos by id, or by the path of their file or a folder; returns their ids.
 
+    Files in quarantine at these paths are forgotten.
+
     Raises:
-        DataError: a name fits no video; nothing is removed then.
+        DataError: a name fits nothing; nothing is removed then.
     """
-    videos = list(index.videos())
+    videos, quarantine = list(index.videos()), Quarantine(index.folder)
     chosen: list[str] = []
+    bad: set[str] = set()
     for name in names:
         root = os.path.abspath(name)  # noqa: PTH100  resolving would follow links
         fits = [name] if name in index else [video.video_id for video in videos if _is_below(video.path, [root])]
-        if not fits:
+        forgotten = {row.path for row in quarantine.all() if _is_below(row.path, [shown_path(Path(root))])}
+        if not (fits or forgotten):
             raise DataError(f"index {str(index.folder)!r} has no video {name!r}, neither as id nor as path")
         chosen += fits
-    index.remove(list(dict.fromkeys(chosen)))
+        bad |= forgotten
+    if chosen:
+        index.remove(list(dict.fromkeys(chosen)))
+    quarantine.drop(bad)
     return sorted(set(chosen))

@@ -120,13 +120,39 @@ def test_a_file_in_quarantine_is_tried_again_when_it_changes_or_on_request(tmp_p
     assert (summary.added, summary.quarantined) == (("bad",), ())
 
 
-def test_a_video_that_breaks_is_kept_by_add_and_taken_out_by_update(tmp_path: Path) -> None:
+@pytest.mark.parametrize("added", [0, 1, 2])
+def test_a_video_that_breaks_is_kept_by_add_and_taken_out_by_update(tmp_path: Path, added: int) -> None:
     folder = films(tmp_path / "in", 2)
     bring(tmp_path / "index", folder)
     (folder / "film 0.mp4").write_text("broken now")
-    assert len(bring(tmp_path / "index", folder).quarantined) == 1
-    assert len(opened_videos(tmp_path / "index")) == 2
-    assert bring(tmp_path / "index", folder, remove=True, retry=True).removed == ("film 0",)
+    for _ in range(added):
+        summary = bring(tmp_path / "index", folder)
+        assert (len(summary.quarantined), summary.missing) == (1, ("film 0",))
+        assert len(opened_videos(tmp_path / "index")) == 2
+    assert bring(tmp_path / "index", folder, remove=True).removed == ("film 0",)
+
+
+def test_a_recorder_that_reuses_a_name_overwrites_no_take(tmp_path: Path) -> None:
+    latest = tmp_path / "in" / "latest.mp4"
+    for take, colour in enumerate(("red", "green", "blue", "white")):
+        film(latest, [(colour, 1.0)])
+        bring(tmp_path / "index", latest.parent)
+        latest.rename(latest.with_name(f"take {take}.mp4"))
+        assert len(bring(tmp_path / "index", latest.parent).moved) == 1
+    assert len({video.video_id for video in opened_videos(tmp_path / "index")}) == 4
+
+
+def test_files_in_quarantine_can_be_forgotten(tmp_path: Path) -> None:
+    folder = films(tmp_path / "in", 1)
+    (folder / "bad.mp4").write_text("broken")
+    bring(tmp_path / "index", folder)
+    folder.rename(tmp_path / "elsewhere")
+    assert len(bring(tmp_path / "index", tmp_path / "elsewhere").quarantined) == 2
+    with CorpusIndex.open(tmp_path / "index", "rw") as index:
+        assert remove_videos(index, [str(folder)]) == []
+        with pytest.raises(DataError, match="no video"):
+            remove_videos(index, [str(folder)])
+    assert len(bring(tmp_path / "index", tmp_path / "elsewhere").quarantined) == 1
 
 
 KILLED = """
