@@ -231,6 +231,12 @@ def test_wrong_options_are_refused(bad: dict[str, object]) -> None:
         SearchOptions(**bad)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["shortest", "longest", "after", "before"])
+def test_a_filter_by_no_number_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is not a number"):
+        Filter(**{name: float("nan")})  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def rotated(tmp_path_factory: pytest.TempPathFactory) -> CorpusIndex:
     """An index of one segment with principal axes, wider than the head, with 400 videos."""
@@ -459,6 +465,22 @@ def test_faiss_finds_the_chapters_that_matter_on_a_gpu(
     test_faiss_proposes_the_chapters_that_matter(unproposed, monkeypatch, first_stage)
     for segment in unproposed._store.segments():
         assert not isinstance(segment.neighbours[first_stage][0], faiss.IndexIVF)  # but its like on a GPU
+
+
+@pytest.mark.parametrize("first_stage", proposals.PROPOSERS)
+def test_a_filter_leaves_something_to_propose(
+    rotated: CorpusIndex, monkeypatch: pytest.MonkeyPatch, first_stage: str
+) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(proposals, "_SMALL", 100)
+    rare = rotated.search(wide_query(0), options=SearchOptions(exact=True, top=len(rotated), per_video=1)).hits[-1]
+    where = Filter(video_ids=frozenset([rare.video.video_id]))
+    options = SearchOptions(first_stage=first_stage, candidates=1, top=1, where=where)  # type: ignore[arg-type]
+    assert as_rows(rotated.search(wide_query(0), options=options).hits) == as_rows((rare,))
+
+
+def test_no_queries_have_no_results(rotated: CorpusIndex, index: CorpusIndex) -> None:
+    assert rotated.search_batch([]) == index.search_batch([]) == []
 
 
 def test_without_faiss_every_chapter_is_looked_at(

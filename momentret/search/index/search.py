@@ -29,6 +29,8 @@ def search_segments(
     segments: Sequence[Segment], queries: Sequence[np.ndarray], options: SearchOptions
 ) -> list[SearchResult]:
     """Search for each query ``(T, D)`` of unit rows; a query's result does not depend on the others."""
+    if not queries:
+        return []
     masks = [options.where.mask(segment) for segment in segments]
     total = sum(int(mask.sum()) for mask in masks)
     if options.exact == "certified":
@@ -74,19 +76,19 @@ def _first_stage(
     allowed = mask[segment.chapters.video]
     if not allowed.any():
         return
-    left = int(allowed.sum())
+    everything = np.flatnonzero(allowed)
+    left = len(everything)
     if options.first_stage not in PROPOSERS and options.device != "cpu" and segment.entry is not None:
-        everything = np.flatnonzero(allowed)
         for i, scores in enumerate(device_scores(queries, segment, options.level, options.device)):
             yield i, everything, scores[everything]
         return
     if options.first_stage in PROPOSERS:
-        some = [np.intersect1d(rows, np.flatnonzero(allowed)) for rows in propose(segment, queries, options, count)]
+        some = [np.intersect1d(rows, everything) for rows in propose(segment, queries, options, count)]
+        some = [rows if len(rows) >= min(count, left) else everything for rows in some]  # others took their places
     elif segment.basis_names and left > 2 * max(_SIEVE_LEAST, 10 * count):
         keep = max(_SIEVE_LEAST, 10 * count, int(_SIEVE_SHARE[outlined] * left))
         some = sieve(queries, segment, keep, allowed, outlined)
     else:
-        everything = np.flatnonzero(allowed)
         one_pass = None if left == len(allowed) else everything
         for i, scores in enumerate(pooled_scores(queries, segment, one_pass, options.level)):
             yield i, everything, scores
