@@ -63,7 +63,7 @@ def test_the_summary_says_what_happened(index: Path, tmp_path: Path, capsys: pyt
     assert momentret("index", "add", index, tmp_path / "in") == 0, "encoder and settings are the index's"
     shown = capsys.readouterr()
     assert "1 added, 1 moved, 1 unchanged, 1 missing; 4 videos" in shown.out
-    assert "momentret index update takes them out" in shown.err
+    assert "momentret index update takes it out" in shown.err
     assert momentret("index", "update", index, tmp_path / "in") == 0
     assert "0 added, 3 unchanged, 1 removed; 3 videos" in capsys.readouterr().out
 
@@ -206,6 +206,16 @@ def test_a_repair_for_programs(index: Path, tmp_path: Path, capsys: pytest.Captu
 def test_nothing_to_repair_is_said(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert momentret("index", "verify", made / "index", "--repair") == 0
     assert capsys.readouterr().out.endswith("all sound; nothing to repair\n")
+
+
+def test_a_log_that_was_cut_short_is_told(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (log,) = index.glob("log-*.wal")
+    log.write_bytes(log.read_bytes()[:-9])
+    assert momentret("index", "verify", index) == 0
+    shown = capsys.readouterr()
+    assert "2 videos" in shown.out
+    assert "of a change that is not whole" in shown.err
+    assert "momentret index add FOLDER puts back what is missing" in shown.err
 
 
 def test_ctrl_c_says_what_is_in_and_what_to_do(

@@ -185,7 +185,7 @@ def _report(folder: Path, summary: Summary, facts: dict[str, Any], as_json: bool
     said = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what in ("added", "unchanged"))
     typer.echo(f"{folder}: {said}; {count_of(facts['videos'], 'video')}, {count_of(facts['clips'], 'clip')}")
     if summary.missing:
-        typer.echo("missing files stay in the index; momentret index update takes them out", err=True)
+        typer.echo("what is missing stays in the index as it was; momentret index update takes it out", err=True)
 
 
 @app.command()
@@ -196,7 +196,7 @@ def remove(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Take videos out of an index; the files themselves are not touched."""
+    """Take videos out of an index, and files out of its quarantine; the files themselves are not touched."""
     from momentret.search.index import CorpusIndex
     from momentret.search.indexing import remove_videos
 
@@ -228,10 +228,17 @@ def verify(index: Index, repair: RepairIt = False, as_json: AsJson = False) -> N
         stats = _verified(index)
     if as_json:
         facts = {"index": str(index), "sound": True, "videos": stats.videos, "clips": stats.clips}
+        facts["torn_bytes"] = stats.torn_bytes
         print_json(facts | (_repair_facts(done) if repair else {}))
         return
     nothing = "; nothing to repair" if repair and done is None else ""
     typer.echo(f"{index}: {count_of(stats.videos, 'video')}, {count_of(stats.clips, 'clip')}, all sound{nothing}")
+    if stats.torn_bytes:
+        typer.echo(
+            f"the log ends in {count_of(stats.torn_bytes, 'byte')} of a change that is not whole: one that was never "
+            "acknowledged, or the log was cut short; momentret index add FOLDER puts back what is missing",
+            err=True,
+        )
     if done is not None and done.damaged:
         _tell_repair(index, done)
 

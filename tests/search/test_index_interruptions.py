@@ -134,6 +134,9 @@ def test_the_torn_end_of_a_log_is_no_news(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"NOTE\1\1\1")
     with CorpusIndex.open(tmp_path / "i") as reader:
         assert not reader.refresh()
+        assert reader.stats().torn_bytes == 7
+    with CorpusIndex.open(tmp_path / "i", "rw") as writer:
+        assert writer.stats().torn_bytes == 0
 
 
 @pytest.mark.parametrize("action", ["search", "verify"])

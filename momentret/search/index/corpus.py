@@ -43,6 +43,8 @@ class IndexStats(CorpusStats):
     clip_bytes: int
     """The clip vectors on disk."""
     generation: int
+    torn_bytes: int
+    """At the end of the log, of a change that is not whole: it was never acknowledged, or the log was cut short."""
 
 
 class CorpusIndex:
@@ -300,6 +302,7 @@ class CorpusIndex:
             first_stage_bytes=first_stage_bytes(segments),
             clip_bytes=sum(int(count.sum()) for count in clips) * row,
             generation=self._store.manifest.generation,
+            torn_bytes=self._store.torn_bytes,
             encoder=settings.encoder,
             dim=settings.dim,
         )

@@ -116,6 +116,11 @@ class Store:
     # what is there
 
     @property
+    def torn_bytes(self) -> int:
+        """Count what the log had behind its last whole change when it was read."""
+        return max((self._log_seen or 0) - self._log_size, 0) if self.mode == "r" else 0
+
+    @property
     def place(self) -> dict[str, tuple[int, int]]:
         """Map each video id to its segment (-1: in the log only) and its row there."""
         if self._place is None:
