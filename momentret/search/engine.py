@@ -203,7 +203,7 @@ class SearchEngine:
             where = f"from {video.start:.1f} to {video.start + video.duration:.1f} s"
             raise DataError(f"{name!r} is there {where}; the clip {text!r} is not in it")
         first = int((max(start - video.start, 0.0) + _ROUNDING) / video.clip_length)
-        last = int((end - video.start - _ROUNDING) / video.clip_length)
+        last = max(int((end - video.start - _ROUNDING) / video.clip_length), first)
         chosen = rows[min(first, len(rows) - 1) : last + 1]
         return Query(text, chosen, "picture", source)
 

@@ -175,6 +175,7 @@ def test_a_clip_begins_with_the_row_at_its_start() -> None:
     rows = np.eye(24, dtype=np.float32)[:20]
     engine = SearchEngine(MemoryCorpus(IndexSettings(dim=24), [(video, rows)]), FakeEncoder(24))
     assert engine.clip("film@0.3-0.5").tokens.argmax(axis=1).tolist() == [3, 4]
+    assert engine.clip("film@0.2999999-0.3").tokens.argmax(axis=1).tolist() == [3]
 
 
 def test_a_clip_is_a_query_and_no_answer_to_itself(engine: SearchEngine, folder: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from momentret.errors import ConfigError
 from momentret.progress import Progress, silent
 from momentret.search.index.segment import Segment
 from momentret.search.index.settings import Video
@@ -17,7 +19,11 @@ __all__ = ["Changes", "Filter", "SeenFile", "changes"]
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Conditions on videos; all that are given must hold."""
+    """Conditions on videos; all that are given must hold.
+
+    Raises:
+        ConfigError: a number is NaN.
+    """
 
     folder: str | None = None
     """The file lies in this folder or below it."""
@@ -33,6 +39,12 @@ class Filter:
     """One of these."""
     keep: Callable[[Video], bool] | None = None
     """Any other condition, asked last of the videos that the others leave."""
+
+    def __post_init__(self) -> None:
+        for name in ("shortest", "longest", "after", "before"):
+            value = getattr(self, name)
+            if value is not None and math.isnan(value):
+                raise ConfigError(f"{name} is not a number; leave it out, or give one")
 
     def mask(self, segment: Segment) -> np.ndarray:
         """Return ``(N,)`` bool: the videos of a segment that are there and pass."""
