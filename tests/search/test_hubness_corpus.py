@@ -159,6 +159,8 @@ def test_a_state_of_another_index_or_a_damaged_one_is_refused(tmp_path: Path) ->
     folder = hubness_folder(made)
     with pytest.raises(DataError, match="holds no hubness state"):
         CorpusHubness.load(folder)
+    with pytest.raises(DataError, match="holds no hubness state"):
+        CorpusHubness.load(made.folder / "manifest.json")
     fit(made).save(folder)
     with pytest.raises(MismatchError, match="knows no video"):
         CorpusHubness.load(folder, build(tmp_path / "other", range(50, 60)))

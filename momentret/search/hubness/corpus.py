@@ -255,7 +255,7 @@ class CorpusHubness:
             if hashes and len(hashes) != len(ids):
                 raise ValueError(f"{len(hashes)} hashes of {len(ids)} videos")
             state = cls(normaliser, ids, level, exact, facts["encoder"], hashes)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise DataError(
                 f"{folder} holds no hubness state of an index; `momentret hubness index` makes one"
             ) from error
