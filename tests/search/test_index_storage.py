@@ -27,6 +27,19 @@ def test_what_is_added_is_there_after_reopening(tmp_path: Path) -> None:
         assert index.video("v99") == video_of(99)[0]
 
 
+def test_opening_and_searching_do_not_ask_where_every_video_is(tmp_path: Path) -> None:
+    with build(tmp_path / "i", range(30)) as index:
+        index.add(video_of(3)[0], clips_of(3)[:1], replace=True)
+        index.add(*video_of(40))
+        index.remove(["v40", "v7"])
+        expected, sealed = contents(index), index.stats().segments
+    with CorpusIndex.open(tmp_path / "i") as index:
+        assert index.search(clips_of(5)[:2]).hits
+        assert (len(index), index.stats().segments) == (29, sealed)
+        assert index._store._place is None
+        assert contents(index) == expected
+
+
 @pytest.mark.parametrize("step", ["nothing", "flush", "compact"])
 def test_removed_videos_stay_away(tmp_path: Path, step: str) -> None:
     with build(tmp_path / "i", range(30)) as index:

@@ -114,7 +114,7 @@ class CorpusIndex:
         shutil.rmtree(gone)
 
     def __len__(self) -> int:
-        return len(self._store.place)
+        return len(self._store)
 
     def __contains__(self, video_id: str) -> bool:
         return video_id in self._store.place

@@ -126,7 +126,7 @@ class _Salvage(Store):
             if change.kind == PUT and change.sound:
                 yield PUT, change.body
                 continue
-            yield REMOVE, json.dumps([name for name in change.names if name in self.place]).encode()
+            yield REMOVE, json.dumps(list(change.names)).encode()
             if change.kind == PUT:
                 self._lost |= {name: LostVideo(name, change.path) for name in change.names}
 

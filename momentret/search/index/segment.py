@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,10 @@ class Segment:
     def ids(self) -> list[str]:
         """List the video ids."""
         return texts(self.columns, "id")
+
+    def rows_of(self, ids: Container[str]) -> list[int]:
+        """Return the rows of the videos that have one of these ids, removed ones too."""
+        return [row for row, name in enumerate(self.ids) if name in ids]
 
     @cached_property
     def paths(self) -> list[str]:

@@ -16,6 +16,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import numpy as np
+
 from momentret.errors import ConfigError, DataError, OutputExistsError
 from momentret.search.index.basis import join_pools
 from momentret.search.index.columns import Columns, concatenate, pack, texts, unpack
@@ -93,11 +95,7 @@ class Store:
         self.sealed, self.pending, self._place, self._memory = [], [], None, None
         for entry in self.manifest.segments:
             self.sealed.append(known.get(entry.name) or self._open(entry))
-        for kind, body in self._logged():
-            if kind == PUT:
-                self._apply_put(unpack(body, self.manifest.settings))
-            else:
-                self._apply_remove(json.loads(body))
+        self._replay(self._logged())
 
     def _manifest(self) -> Manifest:
         return read_manifest(self.folder)
@@ -113,7 +111,27 @@ class Store:
         changes, self._log_size = read_log(path)
         return changes
 
+    def _replay(self, changes: Iterable[tuple[bytes, bytes]]) -> None:
+        """Apply what the log says, without asking where every video of the index is: a second for a million."""
+        newest: dict[str, int] = {}
+        touched: set[str] = set()
+        for kind, body in changes:
+            columns = unpack(body, self.manifest.settings) if kind == PUT else None
+            names = json.loads(body) if columns is None else texts(columns, "id")
+            for row in (newest.pop(name) for name in names if name in newest):
+                self.pending[row] = None
+            touched.update(names)
+            if columns is not None:
+                newest[names[0]] = len(self.pending)
+                self.pending.append(columns)
+        for segment in self.sealed if touched else ():
+            segment.removed[segment.rows_of(touched)] = True
+
     # what is there
+
+    def __len__(self) -> int:
+        sealed = sum(int(np.count_nonzero(~segment.removed)) for segment in self.sealed)
+        return sealed + sum(columns is not None for columns in self.pending)
 
     @property
     def torn_bytes(self) -> int:
@@ -130,6 +148,8 @@ class Store:
                 for row, (name, removed) in enumerate(zip(segment.ids, segment.removed.tolist(), strict=True))
                 if not removed
             }
+            logged = ((row, columns) for row, columns in enumerate(self.pending) if columns is not None)
+            self._place |= {texts(columns, "id")[0]: (-1, row) for row, columns in logged}
         return self._place
 
     def segments(self) -> list[Segment]:
@@ -166,9 +186,7 @@ class Store:
 
     def _apply_remove(self, names: Iterable[str]) -> None:
         for name in names:
-            number, row = self.place.pop(name, (None, 0))
-            if number is None:
-                continue  # it is in the log twice: the first time was interrupted before it was applied
+            number, row = self.place.pop(name)
             if number < 0:
                 self.pending[row] = None
             else:
