@@ -52,7 +52,7 @@ def _sample(reader: object, stamps: np.ndarray, sampling: Sampling, report: Deco
 
 
 def _scaled(image: np.ndarray, size: int | None) -> np.ndarray:
-    if size is None or min(image.shape[:2]) <= size:
+    if size is None:
         return image
     import av
 

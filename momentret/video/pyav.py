@@ -14,6 +14,8 @@ from momentret.video.sampling import TIME_EPSILON, DecodeReport, Frame, Sampling
 
 __all__ = ["Cursor", "sample_pyav", "to_image"]
 
+WIDEST = 8  # longer side over shorter side: encoders scale the shorter one up, and the longer one with it
+
 
 def sample_pyav(info: VideoInfo, sampling: Sampling, report: DecodeReport) -> Iterator[Frame]:
     """Yield the frame shown at each wanted time of a video; see `Sampling` for which.
@@ -180,10 +182,19 @@ def _keyframe_index(container: Any, stream: Any) -> Any:
 
 
 def to_image(frame: Any, size: int | None) -> np.ndarray:
-    """Return an ``av.VideoFrame`` as upright ``(height, width, 3)`` uint8 RGB, shorter side at most `size`."""
-    width, height = frame.width, frame.height
-    if size is not None and min(width, height) > size:
-        scale = size / min(width, height)
-        width, height = max(size, round(width * scale)), max(size, round(height * scale))
+    """Return an ``av.VideoFrame`` as upright ``(height, width, 3)`` uint8 RGB, shorter side at most `size`.
+
+    With a size, a longer side of more than `WIDEST` times the shorter one is squeezed into that.
+    """
+    width, height = _image_size(frame.width, frame.height, size)
     image = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC").to_ndarray()
     return np.ascontiguousarray(np.rot90(image, frame.rotation // 90))
+
+
+def _image_size(width: int, height: int, size: int | None) -> tuple[int, int]:
+    if size is None:
+        return width, height
+    shorter = min(width, height, size)
+    scale = shorter / min(width, height)
+    width, height = (min(max(round(side * scale), shorter), WIDEST * shorter) for side in (width, height))
+    return width, height

@@ -45,7 +45,10 @@ class Sampling:
     keyframes: bool = False
     """Decode keyframes only: many times as fast, but the image can be seconds older than the time asked for."""
     size: int | None = None
-    """Shorter side of the images in pixels; larger ones are scaled down to it, smaller ones stay. None: all stay."""
+    """Shorter side of the images in pixels; larger ones are scaled down to it, smaller ones stay. None: all stay.
+
+    With a size, the longer side is at most eight times the shorter one; no film is longer, and a file can claim it.
+    """
     threads: int = 1
     """Threads of the codec."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from momentret.errors import DataError
 from momentret.video import DecodeReport, Sampling, probe, sample_frames
+from momentret.video.pyav import to_image
 
 from .rendering import patch, read_number, render, steady
 
@@ -153,3 +154,28 @@ def test_patched_sizes_in_the_sample_description_are_not_believed(good: Path, tm
         assert "pixels" in str(error)  # noqa: PT017
     else:
         assert frames[0].image.shape == (108, 192, 3)
+
+
+@pytest.mark.parametrize("size", [(16000, 2), (2, 16000)])
+def test_a_strip_does_not_grow_into_a_huge_picture(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = render(tmp_path / "strip.avi", "mjpeg", steady(2), pixels="yuvj420p", size=size)
+    (frame,) = sample_frames(path, Sampling(times=(0.0,), size=224))  # 224 x 1.8 million to an encoder, as it is
+    assert max(frame.image.shape) == 8 * min(frame.image.shape[:2]) == 16
+
+
+@pytest.mark.parametrize(
+    ("size", "made"),
+    [
+        ((1920, 1080), (398, 224)),
+        ((4000, 1000), (896, 224)),
+        ((8000, 1000), (1792, 224)),
+        ((400, 100), (400, 100)),
+        ((90, 360), (90, 360)),
+        ((9000, 1000), (1792, 224)),
+        ((1000, 100), (800, 100)),
+    ],
+)
+def test_what_a_film_can_be_keeps_its_shape(size: tuple[int, int], made: tuple[int, int]) -> None:
+    import av
+
+    assert to_image(av.VideoFrame(*size, "yuv420p"), 224).shape[1::-1] == made
