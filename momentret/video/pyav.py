@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -174,7 +175,9 @@ def _keyframe_index(container: Any, stream: Any) -> Any:
     if "matroska" in names:
         try:
             container.seek(0, stream=stream)  # reads the cues
-        except av.error.FFmpegError:  # the file ends before its first picture
+        except av.error.FFmpegError:  # no picture where the file begins, or none at all
+            with suppress(av.error.FFmpegError):
+                container.seek(0)  # after the failure nothing can be read from where it stands
             return None
     elif "mp4" not in names:
         return None

@@ -58,6 +58,13 @@ def test_a_matroska_file_that_ends_before_its_first_picture_is_told_plainly(tmp_
         list(sample_frames(path, Sampling()))
 
 
+def test_a_matroska_file_with_one_keyframe_long_after_its_sound_is_read(tmp_path: Path) -> None:
+    one_gop = {"preset": "ultrafast", "bf": "0", "g": "1000"}
+    path = render(tmp_path / "a.mkv", options=one_gop, stamps=steady(50, start=20_000), audio=22.0)
+    frames = list(sample_frames(path, Sampling(times=(0.0, 20.5, 21.5))))
+    assert [read_number(frame.image) for frame in frames] == [0, 12, 37]
+
+
 def test_a_ts_that_begins_in_the_middle_of_a_gop_is_read(tmp_path: Path) -> None:
     path = render(tmp_path / "a.ts", options=H264)
     content = path.read_bytes()
