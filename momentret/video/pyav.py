@@ -15,6 +15,7 @@ from momentret.video.sampling import TIME_EPSILON, DecodeReport, Frame, Sampling
 
 __all__ = ["Cursor", "sample_pyav", "to_image"]
 
+USUAL_RATE = 25.0  # frames per second, where a file does not say and has too few to tell
 WIDEST = 8  # longer side over shorter side: encoders scale the shorter one up, and the longer one with it
 
 
@@ -141,14 +142,14 @@ class Cursor:
     def _duration(self, frame: Any) -> float:
         if frame.duration:
             return float(frame.duration * self.stream.time_base)
-        return 1 / self.info.fps if self.info.fps else 0.0
+        return 1 / (self.info.fps or USUAL_RATE)
 
     def _skip_towards(self, wanted: float) -> None:
         """Go on at a keyframe that is shown by `wanted`, if that saves decoding; at any doubt start over without."""
         if self.index is None or self.report.bad_packets:
             return
         unit, origin = self.stream.time_base, self.info.origin
-        reordering = (self.info.reordering + 1) / (self.info.fps or 25.0)  # shown later than decoded
+        reordering = (self.info.reordering + 1) / (self.info.fps or USUAL_RATE)  # shown later than decoded
         entry = self.index.search_timestamp(int((wanted + origin - reordering) / unit), backward=True)
         if entry < 0 or self.index[entry].timestamp <= self.position:
             return

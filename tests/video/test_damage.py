@@ -65,6 +65,13 @@ def test_a_matroska_file_with_one_keyframe_long_after_its_sound_is_read(tmp_path
     assert [read_number(frame.image) for frame in frames] == [0, 12, 37]
 
 
+def test_a_ts_of_one_picture_lasts_as_long_as_one(tmp_path: Path) -> None:
+    report = DecodeReport()
+    path = render(tmp_path / "a.ts", options=H264, stamps=[0])
+    assert len(list(sample_frames(path, Sampling(), "auto", report))) == 1
+    assert report.duration == pytest.approx(0.04)
+
+
 def test_a_ts_that_begins_in_the_middle_of_a_gop_is_read(tmp_path: Path) -> None:
     path = render(tmp_path / "a.ts", options=H264)
     content = path.read_bytes()
