@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ def answer(
     curves = {moment.video_id: Curve(0.0, 0.5, (0.1, 0.3, 0.9, 0.2)) for moment in found}
     values: dict[str, Any] = {"index": "films.index", "encoder": "fake", "presence": 0.9, "present": True}
     return Answer(**{**values, "min_confidence": 0.5, "query": query, "moments": found, "curves": curves, **changes})
+
+
+def seen_as(found: Answer, size: int, modified: float) -> Answer:
+    """Return an answer whose files were like that when they were searched."""
+    moments = tuple(replace(moment, size=size, modified=modified) for moment in found.moments)
+    return replace(found, moments=moments)
 
 
 def write_answers(path: Path, *answers: Answer) -> Path:

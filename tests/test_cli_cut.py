@@ -14,7 +14,7 @@ import pytest
 
 from momentret.video import Cut, CutReport, IsolatedCutter, Sampling, probe, sample_frames
 
-from .answering import answer, write_answers
+from .answering import answer, seen_as, write_answers
 from .helpers import momentret
 from .video.rendering import read_number, render
 
@@ -88,6 +88,27 @@ def test_a_video_that_is_gone_keeps_its_cut_and_does_not_stop_the_others(film: P
     (new,) = set(out.iterdir()) - {old}
     assert plain(new) == "03-film-0.5s-1s.mp4"
     assert first_number(new) == 12
+
+
+def test_a_file_that_changed_since_the_search_is_named_once_and_cut(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now, windows = film.stat(), [(film, 0.5, 1.0), (film, 1.2, 1.6)]
+    for size, modified in ((now.st_size + 1, now.st_mtime), (now.st_size, now.st_mtime - 5)):
+        answers = [seen_as(answer(windows, index=index), size, modified) for index in (None, "films.index")]
+        found, out = write_answers(tmp_path / "found.json", *answers), tmp_path / f"{size}-{modified}"
+        assert momentret("cut", found, "--copy", "-o", out) == 0
+        assert capsys.readouterr().err == f"changed since it was searched: {str(film)!r}; search again\n"
+        assert len(list(out.glob("*/*"))) == 4
+
+
+def test_a_file_as_it_was_searched_is_cut_without_a_word(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = film.stat()
+    found = write_answers(tmp_path / "found.json", seen_as(answer([(film, 0.5, 1.0)]), now.st_size, now.st_mtime))
+    assert momentret("cut", found, "--copy", "-o", tmp_path / "out") == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_nothing_cut_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from momentret.video import Sampling, sample_frames
 
-from .answering import answer, write_answers
+from .answering import answer, seen_as, write_answers
 from .extract.films import film as coloured
 from .helpers import momentret
 from .video.rendering import render
@@ -48,6 +48,15 @@ def test_the_summary_is_json_and_names_what_is_missing(
     assert summary["bytes"] == (tmp_path / "r.html").stat().st_size
     assert list(summary["problems"]) == [str(gone)]
     assert shown.err.startswith("no pictures: ")
+
+
+def test_a_file_that_changed_since_the_search_is_named(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = write_answers(tmp_path / "found.json", seen_as(answer([(film, 0.5, 1.0)]), 7, film.stat().st_mtime))
+    assert momentret("report", found, "-o", tmp_path / "r.html") == 0
+    step = "momentret index update the index and search again"
+    assert capsys.readouterr().err == f"changed since it was searched: {str(film)!r}; {step}\n"
 
 
 def test_top_leaves_the_best(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,10 +47,16 @@ class FoundMoment:
     """Higher is better; comparable within one answer."""
     confidence: float | None
     """Probability in [0, 1] that this is what was asked for; None: not known."""
+    size: int | None = None
+    """Bytes of the file when it was looked at; None: not known, as in answers of earlier versions."""
+    modified: float | None = None
+    """Modification time of the file when it was looked at, seconds since 1970; None: not known."""
 
     def __post_init__(self) -> None:
-        _require_types(self, {"rank": int, "video_id": str, "path": str})
+        _require_types(self, {"rank": int, "video_id": str, "path": str, "size": (int, type(None))})
         _require_numbers(self, ("duration", "start", "end", "score"))
+        if self.modified is not None:
+            _require_numbers(self, ("modified",))
         if self.confidence is not None:
             _require_probability(self, "confidence")
         if self.rank < 1 or not self.video_id or self.duration <= 0 or self.end < self.start:
@@ -209,7 +215,8 @@ def _json_values(text: str) -> Iterator[Any]:
 
 
 def _record(kind: type[Record], row: Any, what: str) -> Record:
-    values = _pick(row, [field.name for field in fields(kind)], what)
+    values = _pick(row, [field.name for field in fields(kind) if field.default is MISSING], what)
+    values |= {field.name: row[field.name] for field in fields(kind) if field.name in row}
     if isinstance(values.get("values"), list):
         values["values"] = tuple(values["values"])
     return kind(**values)

@@ -253,10 +253,7 @@ class SearchEngine:
     def _answer(self, query: Query, found: Sequence[Sure], min_confidence: float) -> Answer:
         known = [confidence for _, _, confidence in found if confidence is not None]
         presence = max(known) if known else (None if found else 0.0)
-        moments = tuple(
-            FoundMoment(rank, h.video.video_id, h.video.path, h.video.duration, h.start, h.end, score, sure)
-            for rank, (h, score, sure) in enumerate(found, start=1)
-        )
+        moments = tuple(_found_moment(rank, hit, score, sure) for rank, (hit, score, sure) in enumerate(found, start=1))
         return Answer(
             query=query.name,
             index=None if self.folder is None else str(self.folder),
@@ -308,6 +305,21 @@ class SearchEngine:
             return [(hit, hit.score) for hit in self.corpus.search(query.tokens, None, options).hits]
         found = self.correction.search(self.corpus, query.tokens, None, options).hits
         return [(one.hit, float(one.score)) for one in found]
+
+
+def _found_moment(rank: int, hit: Hit, score: float, confidence: float | None) -> FoundMoment:
+    return FoundMoment(
+        rank=rank,
+        video_id=hit.video.video_id,
+        path=hit.video.path,
+        duration=hit.video.duration,
+        start=hit.start,
+        end=hit.end,
+        score=score,
+        confidence=confidence,
+        size=hit.video.size or None,
+        modified=hit.video.modified or None,
+    )
 
 
 def _evidence(query: Query, hits: Sequence[Scored]) -> Found:

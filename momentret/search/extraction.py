@@ -34,9 +34,19 @@ class _MemoryKeeper:
         """Keep a video."""
         if rows is not None:
             path = os.path.abspath(video.path)  # noqa: PTH100  resolving would follow links
-            record = Video(video.video_id, path, "", outcome.duration, self.clip_length)
+            size, modified = _look_at(path)
+            record = Video(video.video_id, path, "", outcome.duration, self.clip_length, size=size, modified=modified)
             self.found[video.video_id] = record, rows
         return outcome
+
+
+def _look_at(path: str) -> tuple[int, float]:
+    """Return the size and the modification time of a file, zeros if it is gone by now."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return 0, 0.0
+    return status.st_size, status.st_mtime
 
 
 def extract_videos(

@@ -16,7 +16,7 @@ from momentret.search.answers import Answer, AnswerError, Curve, FoundMoment, re
 
 def answer(**changes: Any) -> Answer:
     moments = (
-        FoundMoment(1, "dogs", "films/dogs.mp4", 30.0, 4.0, 8.0, 1.5, 0.9),
+        FoundMoment(1, "dogs", "films/dogs.mp4", 30.0, 4.0, 8.0, 1.5, 0.9, 1000, 1.7e9 + 0.25),
         FoundMoment(2, "cats", os.fsdecode(b"\xff.mp4"), 12.0, 0.0, 2.0, 0.5, 0.2),
     )
     curves = {"dogs": Curve(0.0, 2.0, (0.1, 0.2, 0.9)), "cats": Curve(0.5, 2.0, (0.4,))}
@@ -34,6 +34,13 @@ def test_keys_of_a_later_version_are_passed_over() -> None:
     row = answer().to_row()
     row["moments"][0]["thumbnail"] = row["later"] = "x"
     assert Answer.from_row(row) == answer()
+
+
+def test_an_answer_of_an_earlier_version_says_nothing_of_the_file() -> None:
+    row = answer().to_row()
+    for name in ("size", "modified"):
+        del row["moments"][0][name]
+    assert (Answer.from_row(row).moments[0].size, Answer.from_row(row).moments[0].modified) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +65,16 @@ def test_a_malformed_answer_is_refused_by_part(part: str, value: Any, message: s
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("rank", 3), ("end", 1.0), ("confidence", -0.1), ("path", b"x"), ("score", float("nan"))]
+    ("name", "value"),
+    [
+        ("rank", 3),
+        ("end", 1.0),
+        ("confidence", -0.1),
+        ("path", b"x"),
+        ("score", float("nan")),
+        ("size", "1"),
+        ("modified", "1"),
+    ],
 )
 def test_a_malformed_moment_is_refused(name: str, value: Any) -> None:
     row = answer().to_row()

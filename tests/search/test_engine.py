@@ -75,6 +75,15 @@ def test_the_moment_is_found_with_its_curve(engine: SearchEngine) -> None:
     assert max(curve.values) == pytest.approx(moment.score, abs=1e-3), "the same products made both"
 
 
+def test_a_moment_says_which_file_was_looked_at(folder: Path, engine: SearchEngine) -> None:
+    assert engine.recipe is not None
+    path = folder / "in" / "one.mp4"
+    alone = SearchEngine.of_videos([path], FakeEncoder(), engine.recipe)
+    for found in (engine.search("red").moments, alone.search("red").moments):
+        seen = {(moment.size, moment.modified) for moment in found if moment.path == str(path)}
+        assert seen == {(path.stat().st_size, path.stat().st_mtime)}
+
+
 @pytest.mark.parametrize("query", ["magenta", "orange", "a dog", "grey"])
 def test_what_is_not_there_is_said_not_to_be(engine: SearchEngine, query: str) -> None:
     answer = engine.search(query)
