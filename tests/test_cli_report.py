@@ -59,6 +59,16 @@ def test_a_file_that_changed_since_the_search_is_named(
     assert capsys.readouterr().err == f"changed since it was searched: {str(film)!r}; {step}\n"
 
 
+def test_a_video_that_got_shorter_is_among_those_without_pictures(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = write_answers(tmp_path / "found.json", answer([(film, 2.5, 3.0)]))
+    assert momentret("report", found, "-o", tmp_path / "r.html", "--sheet", tmp_path / "s.png") == 0
+    shown = capsys.readouterr()
+    assert shown.out.endswith("; 1 video without pictures\n")
+    assert shown.err.startswith(f"no pictures: {str(film)!r} ends at 2.00 s")
+
+
 def test_top_leaves_the_best(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = write_answers(tmp_path / "found.json", answer([(film, 0.5, 1.0), (film, 1.2, 1.6)]))
     assert momentret("report", found, "-o", tmp_path / "r.html", "--top", 1, "--json") == 0

@@ -15,6 +15,7 @@ from momentret.errors import DataError
 from momentret.progress import Progress, silent
 from momentret.search.answers import Answer, FoundMoment
 from momentret.video import IsolatedDecoder, Limits, Sampling
+from momentret.video.sampling import TIME_EPSILON
 
 __all__ = ["POSTER", "STRIP", "STRIP_PICTURES", "Pictures", "poster_time", "strip_times", "take_pictures"]
 
@@ -60,7 +61,8 @@ def strip_times(moment: FoundMoment) -> list[float]:
 def take_pictures(answers: Sequence[Answer], limits: Limits | None = None, progress: Progress = silent) -> Pictures:
     """Decode the pictures of all moments, every video once and in a process of its own.
 
-    A video that is missing or broken has an entry in `problems`, and the pictures that could be had all the same.
+    A video that is missing, broken or shorter than when it was searched has an entry in `problems`, and the pictures
+    that could be had all the same.
     """
     wanted: dict[str, dict[float, set[int]]] = defaultdict(lambda: defaultdict(set))  # path -> time -> sizes
     for answer in answers:
@@ -82,6 +84,13 @@ def _take(pictures: Pictures, path: str, times: dict[float, set[int]], decoder: 
     for frame in decoder.frames(Path(path), Sampling(times=tuple(sorted(times)), size=POSTER)):
         for size in times[frame.wanted]:
             pictures.images[path, frame.wanted, size] = _to_jpeg(frame.image, size)
+    end = decoder.report.duration
+    past = [time for time in times if time >= end - TIME_EPSILON]
+    for time in past:
+        for size in times[time]:
+            pictures.images.pop((path, time, size), None)  # the first time asked for has a frame in any case
+    if past:
+        raise DataError(f"{path!r} ends at {end:.2f} s, before a moment that was found in it; search again")
 
 
 def _to_jpeg(image: np.ndarray, size: int) -> bytes:

@@ -110,9 +110,8 @@ def _view_moment(answer: Answer, moment: FoundMoment, pictures: Pictures) -> Mom
         return Shot(max(time, 0.0), pictures.images.get((moment.path, max(time, 0.0), size)))
 
     poster, strip = shot(poster_time(answer, moment), POSTER), [shot(time, STRIP) for time in strip_times(moment)]
-    problem = pictures.problems.get(moment.path)
-    if problem is None and any(picture.jpeg is None for picture in (poster, *strip)):
-        problem = "the video ends before the moment does"
+    lacking = any(picture.jpeg is None for picture in (poster, *strip))
+    problem = pictures.problems.get(moment.path) if lacking else None
     known = "not known how sure" if moment.confidence is None else f"{moment.confidence:.0%} sure"
     unlikely = answer.present and not answer.is_likely(moment)
     return MomentView(

@@ -53,6 +53,17 @@ def test_what_is_missing_or_broken_is_named_and_the_rest_is_there(tmp_path: Path
     assert {key[0] for key in pictures.images} == {str(path)}
 
 
+def test_past_the_end_of_a_shorter_video_there_is_no_picture_but_a_problem(tmp_path: Path) -> None:
+    path = render(tmp_path / "film.mp4", options=H264)  # 2 s
+    there, half, past = answer([(path, 0.0, 1.0)]), answer([(path, 1.5, 3.5)]), answer([(path, 2.5, 4.0)])
+    for found, count in ((there, 5), (half, 2), (past, 0)):
+        pictures = take_pictures([found])
+        assert len(pictures.images) == count
+        assert (str(path) in pictures.problems) == (found is not there)
+    said = f"{str(path)!r} ends at 2.00 s, before a moment that was found in it; search again"
+    assert pictures.problems[str(path)] == said
+
+
 def test_every_video_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from momentret.video import IsolatedDecoder
 

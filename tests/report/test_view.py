@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from momentret.report import Pictures, view_answers
-from momentret.report.thumbnails import poster_time, strip_times
+from momentret.report.thumbnails import POSTER, STRIP, poster_time, strip_times
 from momentret.report.view import MAX_POINTS, readable
 from momentret.search.answers import Curve
 
@@ -69,6 +69,15 @@ def test_absence_is_said_plainly() -> None:
     assert (query.present, query.verdict) == (False, "Nothing here matches.")
     assert query.sureness == "7% sure that it is there; 50% is needed to say so"
     assert view_answers([answer([])], Pictures())[0].verdict == "Nothing here matches."
+
+
+def test_a_problem_is_that_of_the_moments_without_pictures() -> None:
+    found = answer([(FILM, 0.0, 1.0), (FILM, 1.0, 2.0)])
+    first = found.moments[0]
+    keys = [(poster_time(found, first), POSTER), *((time, STRIP) for time in strip_times(first))]
+    pictures = Pictures({(str(FILM), *key): b"" for key in keys}, {str(FILM): f"{str(FILM)!r} is short"})
+    (query,) = view_answers([found], pictures)
+    assert [view.problem for view in query.moments] == [None, "the video is short"]
 
 
 def test_a_moment_below_the_bar_is_called_unlikely() -> None:
