@@ -205,6 +205,14 @@ def test_another_pad_or_way_of_cutting_is_another_file(film: Path, tmp_path: Pat
     ]
 
 
+def test_windows_that_differ_by_milliseconds_do_not_share_a_cut(film: Path, tmp_path: Path) -> None:
+    assert momentret("cut", film, "-w", "1.201-1.5", "-w", "1.204-1.5", "--copy", "-o", tmp_path / "out") == 0
+    assert sorted(plain(path) for path in (tmp_path / "out").iterdir()) == [
+        "film-1.201s-1.5s-copy.mp4",
+        "film-1.204s-1.5s-copy.mp4",
+    ]
+
+
 def test_ctrl_c_says_how_many_are_cut(
     film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,7 +166,7 @@ def _slug(text: str) -> str:
 
 
 def _number(seconds: float) -> str:
-    return f"{seconds:.2f}".rstrip("0").rstrip(".")
+    return f"{seconds:.3f}".rstrip("0").rstrip(".")
 
 
 def _padded(job: _Job, pad: float) -> _Job:
