@@ -41,7 +41,8 @@ class Cut:
     Both take the picture and the sound that a player would choose, and nothing else.
 
     Raises:
-        ConfigError: the window is empty or not finite, or the output's ending is not one of `FORMATS`.
+        ConfigError: the window is empty or not finite, the output's ending is not one of `FORMATS`, or an exact cut is
+            to be a WebM, which holds no H.264.
     """
 
     start: float
@@ -59,6 +60,9 @@ class Cut:
             raise ConfigError(f"window {self.start:g}-{self.end:g} s is empty or not in the video; give START-END")
         if self.format is None:
             object.__setattr__(self, "format", format_of(Path(self.output)))
+        if self.exact and self.format == "webm":
+            others = ", ".join(ending for ending, name in FORMATS.items() if name != "webm")
+            raise ConfigError(f".webm holds no H.264, which an exact cut is encoded in; use one of {others}, or --copy")
 
 
 @dataclass(frozen=True)

@@ -237,6 +237,13 @@ def test_an_ending_that_is_none_is_refused() -> None:
         Cut(0.0, 1.0, "a.mp")
 
 
+def test_webm_is_for_copies_only(videos: Path, tmp_path: Path) -> None:
+    output = str(tmp_path / "a.webm")
+    with pytest.raises(ConfigError, match=r"holds no H.264, .*; use one of .mp4, .m4v, .*, .flv, or --copy"):
+        Cut(0.0, 1.0, output)
+    assert cut_video(videos / "vp9.webm", Cut(0.4, 0.8, output, exact=False)).frames == 10
+
+
 def test_a_long_video_is_cut_without_reading_it_all(tmp_path: Path) -> None:
     path = render(tmp_path / "long.ts", options=H264, stamps=steady(3000))
     read = 0
