@@ -89,7 +89,7 @@ def _view_answer(answer: Answer, pictures: Pictures) -> QueryView:
     return QueryView(
         query=readable(answer.query) or "(empty query)",
         present=bool(likely),
-        verdict=f"{count_of(len(likely), 'moment')} in {videos}" if likely else "Nothing here matches.",
+        verdict=f"{count_of(len(likely), 'moment')} in {videos}" if likely else _why_none(answer),
         sureness=_how_sure(answer),
         encoder=readable(answer.encoder),
         index=None if answer.index is None else readable(answer.index),
@@ -99,7 +99,13 @@ def _view_answer(answer: Answer, pictures: Pictures) -> QueryView:
     )
 
 
+def _why_none(answer: Answer) -> str:
+    return "There are no videos to look at." if answer.searched_nothing else "Nothing here matches."
+
+
 def _how_sure(answer: Answer) -> str:
+    if answer.searched_nothing:
+        return "The index is empty or the filters pass none"
     if answer.presence is None:
         return "How sure it is that it is there is not known: the videos are too few or too alike to compare"
     return f"{answer.presence:.0%} sure that it is there; {answer.min_confidence:.0%} is needed to say so"

@@ -103,7 +103,7 @@ class Answer:
     encoder: str
     """Name of the encoder."""
     presence: float | None
-    """Probability in [0, 1] that what was asked for is there at all; None: not known."""
+    """Probability in [0, 1] that what was asked for is there at all; None: not known, or nothing was searched."""
     present: bool
     """False: `presence` is below `min_confidence`, and the moments are merely the nearest ones."""
     min_confidence: float
@@ -120,6 +120,11 @@ class Answer:
         ranks = [moment.rank for moment in self.moments]
         if any(rank >= later for rank, later in pairwise(ranks)):
             raise AnswerError("the ranks of the moments do not go up, as in 1, 2, 3 …; list them best first")
+
+    @property
+    def searched_nothing(self) -> bool:
+        """Tell whether there were no videos to look at: the index is empty or the filters pass none."""
+        return not self.present and self.presence is None and not self.moments
 
     def is_likely(self, moment: FoundMoment) -> bool:
         """Tell whether a moment is as sure as `min_confidence` wants; one of which that is not known is taken as such.

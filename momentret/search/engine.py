@@ -252,7 +252,7 @@ class SearchEngine:
 
     def _answer(self, query: Query, found: Sequence[Sure], min_confidence: float) -> Answer:
         known = [confidence for _, _, confidence in found if confidence is not None]
-        presence = max(known) if known else (None if found else 0.0)
+        presence = max(known, default=None)
         moments = tuple(_found_moment(rank, hit, score, sure) for rank, (hit, score, sure) in enumerate(found, start=1))
         return Answer(
             query=query.name,

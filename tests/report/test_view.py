@@ -71,6 +71,12 @@ def test_absence_is_said_plainly() -> None:
     assert view_answers([answer([])], Pictures())[0].verdict == "Nothing here matches."
 
 
+def test_no_videos_to_look_at_are_no_absence() -> None:
+    (query,) = view_answers([answer([], present=False, presence=None)], Pictures())
+    assert (query.present, query.verdict) == (False, "There are no videos to look at.")
+    assert query.sureness == "The index is empty or the filters pass none"
+
+
 def test_a_problem_is_that_of_the_moments_without_pictures() -> None:
     found = answer([(FILM, 0.0, 1.0), (FILM, 1.0, 2.0)])
     first = found.moments[0]

@@ -112,6 +112,14 @@ def test_several_answers_are_read(tmp_path: Path, how: str) -> None:
     assert read_answers(tmp_path / "found.json") == [answer(), answer(query="a cat")]
 
 
+def test_nothing_searched_is_told_from_nothing_chosen() -> None:
+    assert answer(moments=(), curves={}, presence=None, present=False).judged(0.3).chosen().searched_nothing
+    for presence in (0.4, None):
+        found = answer(presence=presence).judged(0.5)
+        assert not found.searched_nothing
+        assert not found.chosen().searched_nothing
+
+
 def test_moments_that_are_sure_enough_are_chosen_with_their_ranks() -> None:
     first = answer().moments[0]
     known = enumerate((0.4, 0.9, None), start=1)

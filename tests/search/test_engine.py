@@ -270,7 +270,8 @@ def test_nothing_indexed_is_nothing_found(tmp_path: Path) -> None:
     encoder = FakeEncoder()
     with CorpusIndex.create(tmp_path / "index", Recipe(encoder.fingerprint, CONFIG).settings()) as index:
         answer = SearchEngine(index, encoder).search("red")
-    assert (answer.moments, answer.present, answer.presence) == ((), False, 0.0)
+    assert (answer.moments, answer.present, answer.presence) == ((), False, None)
+    assert Answer.from_row(answer.to_row()).searched_nothing
 
 
 class Raise:
