@@ -300,6 +300,7 @@ def test_names_that_are_no_text_are_cut_and_shown(
         ),
         (["{film}", "-w", "0-1", "-o", "{out}.webm"], "use one of .mp4, .m4v, .mov, .mkv, .ts, .avi, .flv, or --copy"),
         (["{film}", "-o", "{out}.mp4"], "name a --window START-END of it"),
+        (["{found}", "-w", "1-2", "-o", "{out}"], "found.json' holds found moments; leave --window out"),
         (["{found}", "-o", "{out}.mp4"], "names a file; give a folder"),
         (["{out}/absent", "-o", "{out}"], "No such file"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,8 @@ def _jobs_of_video(path: Path, windows: Sequence[str], output: Path) -> list[_Jo
     from momentret.video import FORMATS
     from momentret.video.cuts import format_of
 
+    if _is_json(path):
+        raise ConfigError(f"--window goes with a video, and {str(path)!r} holds found moments; leave --window out")
     spans = [parse_window(window) for window in windows]
     if not output.is_dir() and (ENDINGS.fullmatch(output.suffix) or (len(spans) == 1 and _is_ending(output.suffix))):
         try:
@@ -128,6 +131,15 @@ def _jobs_of_video(path: Path, windows: Sequence[str], output: Path) -> list[_Jo
     if len(spans) > 1:
         raise ConfigError(f"{str(output)!r} is one file for {count_of(len(spans), 'window')}; give a folder")
     return [_Job(path, *spans[0], output, named=True)]
+
+
+def _is_json(path: Path) -> bool:
+    """Tell what search printed from a video, none of which begins with a bracket."""
+    with suppress(OSError, ValueError):
+        if path.is_file():  # a pipe would be waited for
+            with path.open("rb") as file:
+                return file.read(64).lstrip()[:1] in (b"{", b"[")
+    return False
 
 
 def _is_ending(suffix: str) -> bool:
