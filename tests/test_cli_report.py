@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -120,8 +121,9 @@ def test_what_exists_is_kept_unless_overwritten(
         ("", ["--time-limit", "0"], "time limit is 0.0 s"),
         ("", ["--sheet", "{folder}/s.jpg"], "s.jpg' does not end in .png, and that is what is written; name it so"),
         ("", ["-o", "{folder}/r.pdf"], "r.pdf' does not end in .html, and that is what is written; name it so"),
-        ("", ["--sheet", "{folder}/r.html"], "is named twice"),
-        ("", ["--sheet", "{folder}/found.json", "--overwrite"], "is named twice"),
+        ("", ["--sheet", "{folder}/r.html"], "r.html' is named twice"),
+        ("", ["--sheet", "{folder}/found.json", "--overwrite"], "found.json' is named twice"),
+        ("", ["-o", "{folder}/found.json", "--overwrite"], "found.json' is named twice"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -135,6 +137,19 @@ def test_what_cannot_be_done_is_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "r.html").exists()
+
+
+def test_a_full_disk_is_named_by_the_file(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    found = write_answers(tmp_path / "found.json", answer([(film, 0.5, 1.0)]))
+    monkeypatch.setattr(os, "fsync", full)
+    assert momentret("report", found, "-o", tmp_path / "r.html") == 1
+    assert capsys.readouterr().err == f"momentret: {tmp_path / 'r.html'}: No space left on device\n"
+    assert list(tmp_path.iterdir()) == [found]
 
 
 def test_what_find_prints_is_shown_and_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

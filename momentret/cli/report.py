@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +36,13 @@ def report(
     named; the page is written all the same.
     """
     from momentret.errors import ConfigError
-    from momentret.files import atomic_write, refuse_existing
+    from momentret.files import refuse_existing
     from momentret.report import draw_sheet, render_page, require_room, take_pictures, view_answers
     from momentret.video import Limits
 
     if sheet == output or source in (output, sheet):
-        raise ConfigError(f"{str(output)!r} is named twice; give every file a path of its own")
+        twice = output if source == output else sheet
+        raise ConfigError(f"{str(twice)!r} is named twice; give every file a path of its own")
     for path, endings in ((output, (".html", ".htm")), (sheet, (".png",))):
         if path is None:
             continue
@@ -56,12 +58,19 @@ def report(
     queries = view_answers(answers, pictures)
     image = draw_sheet(queries) if sheet is not None else None
     page = render_page(queries, output.parent)
-    with atomic_write(output) as file:
-        file.write(page)
+    _write(output, page.encode())
     if sheet is not None and image is not None:
-        with atomic_write(sheet, "wb") as file:
-            image.save(file, "PNG", optimize=True)
+        content = io.BytesIO()
+        image.save(content, "PNG", optimize=True)
+        _write(sheet, content.getvalue())
     _tell(output, sheet, len(answers), moments, pictures, as_json)
+
+
+def _write(path: Path, content: bytes) -> None:
+    from momentret.files import atomic_write, blamed_on
+
+    with blamed_on(path), atomic_write(path, "wb") as file:
+        file.write(content)
 
 
 def _tell(output: Path, sheet: Path | None, queries: int, moments: int, pictures: Pictures, as_json: bool) -> None:
