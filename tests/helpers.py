@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from momentret import cli
 
@@ -32,3 +36,15 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end, "nothing happens"
         time.sleep(0.005)
+
+
+def make_unlistable(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let listing a folder fail as a broken disk does; permissions would not stop root."""
+    listing = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if not isinstance(path, int) and Path(path) == folder:  # rmtree gives numbers
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return listing(path)
+
+    patch.setattr(os, "scandir", scandir)

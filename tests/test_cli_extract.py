@@ -11,7 +11,7 @@ import torch
 from momentret.cli.extraction import spare_threads
 
 from .extract.films import film, films
-from .helpers import momentret
+from .helpers import make_unlistable, momentret
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,22 @@ def test_a_folder_becomes_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "3 items in video/clip: no problems" in capsys.readouterr().out
     lines = (tmp_path / "store.videos.jsonl").read_text().splitlines()
     assert [json.loads(line)["decoder"] for line in lines] == ["", "pyav", "pyav", "pyav"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named_once_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = films(tmp_path / "in", 2)
+    film(folder / "b" / "other.mp4", [("red", 1.0)])
+    make_unlistable(monkeypatch, folder / "b")
+    warning = f"warning: '{folder / 'b'}' cannot be read (Input/output error): what is there is not looked at"
+    assert extract(folder, tmp_path / "store", "--shard", "1/1") == 0
+    assert capsys.readouterr().err.splitlines() == [warning]
+    assert extract(folder, tmp_path / "store") == 0
+    shown = capsys.readouterr()
+    assert ("store: 2 videos" in shown.out, shown.err.splitlines()) == (True, [warning])
+    assert momentret("find", "red", folder, "--encoder", "fake", "--threads", 1) == 0
+    assert capsys.readouterr().err.splitlines().count(warning) == 1
 
 
 def test_the_summary_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,10 +66,10 @@ def extract(
     On one machine: --processes. On a cluster: --ray, or any scheduler that runs this with --shard 1/8 to --shard 8/8.
 
     A video that cannot be decoded goes into quarantine, the others go on: OUTPUT.videos.jsonl says what became of each.
-    Exit 1 if there is nothing but quarantine.
+    A folder that cannot be listed is named on stderr and left out. Exit 1 if there is nothing but quarantine.
     """
     from momentret.errors import ConfigError
-    from momentret.extract import ExtractConfig, Job, pack, was_extracted
+    from momentret.extract import ExtractConfig, Job, pack, take_shard, was_extracted
     from momentret.extract import extract as carry_out
     from momentret.files import refuse_existing
     from momentret.video import Limits
@@ -92,14 +92,15 @@ def extract(
         precision,
         overwrite,
     )
-    mine = job.find(shard)
+    everything = job.find()
+    mine = take_shard(everything, shard) if shard else everything
     if ray is not None:
         from momentret.extract.cluster import require_cluster
 
         require_cluster(ray)
     model, ledger = job.load()
     if ledger.earlier is not None:
-        ledger.earlier.require_all(job.find() if shard else mine)
+        ledger.earlier.require_all(everything)
     todo = [video for video in mine if ledger.outcome(video) is None]
     began = time.monotonic()
     with resumable(lambda: f"{count_of(job.finished(), 'file')} done and safely kept"):

@@ -74,8 +74,8 @@ def add(
     """Put videos into an index, which is made if it is not there; only new and changed files are looked at.
 
     Every finished video is safely in at once: run it again after an interruption and it goes on. A video that cannot be
-    decoded goes into quarantine with the reason, the others go on. Exit 1 if the index ends up empty; a new one is not
-    made then.
+    decoded goes into quarantine with the reason, the others go on. A folder that cannot be listed is named on stderr,
+    and what the index has of it stays. Exit 1 if the index ends up empty; a new one is not made then.
     """
     settings = {"clip_length": clip_length, "fps": fps, "keyframes": keyframes, "decoder": decoder}
     limits, machine = (time_limit, memory_limit), (workers, threads, device, precision)
@@ -96,7 +96,10 @@ def update(
     memory_limit: MemoryLimit = 4096,
     as_json: AsJson = False,
 ) -> int:
-    """Add as `add` does, and take out the videos below the given paths whose files are gone."""
+    """Add as `add` does, and take out the videos below the given paths whose files are gone.
+
+    A folder that cannot be listed is named on stderr, and what the index has of it stays: it is not gone.
+    """
     limits, machine = (time_limit, memory_limit), (workers, threads, device, precision)
     return _bring_up_to_date(index, videos, encoder, None, limits, machine, retry, as_json, remove=True)
 

@@ -134,7 +134,10 @@ def find(
     memory_limit: MemoryLimit = 4096,
     as_json: AsJson = False,
 ) -> None:
-    """Find moments in videos without making an index: everything is decoded, scored as in an index, and forgotten."""
+    """Find moments in videos without making an index: everything is decoded, scored as in an index, and forgotten.
+
+    A folder that cannot be listed is named on stderr and left out.
+    """
     _require_order(words, videos)
     from momentret.encoders import load_encoder
     from momentret.extract import ExtractConfig, find_videos
@@ -150,9 +153,10 @@ def find(
     )
     recipe = Recipe(model.fingerprint, config)
     outcomes: list[Outcome] = []
-    with watching(find_videos(videos)) as (tick, watch):
+    found = find_videos(videos)
+    with watching(found) as (tick, watch):
         engine = SearchEngine.of_videos(
-            videos,
+            [video.path for video in found],  # as they were listed: folders that cannot be are named once
             model,
             recipe,
             cache=cache_folder(),

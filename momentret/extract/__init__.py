@@ -14,10 +14,11 @@ from momentret.extract.ledger import Keeper, Ledger, Outcome, pack, partial_fold
 from momentret.extract.pipeline import clip_vectors, extract
 from momentret.extract.processes import run_in_processes
 from momentret.extract.shards import Job, shards
-from momentret.extract.videos import Video, find_videos, path_hash, shown_path, take_shard
+from momentret.extract.videos import Hidden, Video, find_videos, path_hash, shown_path, take_shard, tell_hidden
 
 __all__ = [
     "ExtractConfig",
+    "Hidden",
     "Job",
     "Keeper",
     "Ledger",
@@ -33,5 +34,6 @@ __all__ = [
     "shards",
     "shown_path",
     "take_shard",
+    "tell_hidden",
     "was_extracted",
 ]

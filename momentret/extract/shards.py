@@ -16,7 +16,7 @@ from momentret.encoders import Encoder, load_encoder
 from momentret.extract.config import ExtractConfig
 from momentret.extract.ledger import Ledger, partial_folder
 from momentret.extract.pipeline import extract
-from momentret.extract.videos import Video, find_videos, take_shard
+from momentret.extract.videos import Hidden, Video, find_videos, take_shard, tell_hidden
 from momentret.video import Limits
 
 __all__ = ["Advance", "Job", "shards"]
@@ -54,14 +54,14 @@ class Job:
         store = self.output if self.output.exists() and not self.overwrite else None
         return encoder, Ledger.open(partial_folder(self.output), self.config, encoder.fingerprint, store)
 
-    def find(self, shard: str | None = None) -> list[Video]:
-        """Return the videos of one shard, or all.
+    def find(self, shard: str | None = None, hidden: Hidden = tell_hidden) -> list[Video]:
+        """Return the videos of one shard, or all; see `find_videos`.
 
         Raises:
             ConfigError: there is no such shard.
             DataError: there is no video.
         """
-        found = find_videos(self.videos)
+        found = find_videos(self.videos, hidden)
         return found if shard is None else take_shard(found, shard)
 
     def run(self, shard: str) -> int:
@@ -71,7 +71,8 @@ class Job:
             MomentretError: what doing it again would not help.
         """
         encoder, ledger = self.load()
-        videos, limits = self.find(shard), self.limits
+        videos = self.find(shard, lambda path, error: None)  # whoever shares out the work has said it
+        limits = self.limits
         return sum(1 for _ in extract(videos, encoder, self.config, ledger, workers=self.workers, limits=limits))
 
     def finished(self) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -14,7 +15,11 @@ from pathlib import Path
 from momentret.errors import ConfigError, DataError
 from momentret.files import clean_name
 
-__all__ = ["Video", "find_videos", "path_hash", "shown_path", "take_shard"]
+__all__ = ["Hidden", "Video", "find_videos", "path_hash", "shown_path", "take_shard", "tell_hidden"]
+
+Hidden = Callable[[Path, OSError], None]
+"""Told of a folder that cannot be listed, or of a file that may be a video and cannot be read, and why."""
+logger = logging.getLogger(__name__)
 
 ENDINGS = re.compile(
     r"\.(3g2|3gp|asf|avi|divx|dv|f4v|flv|gif|h264|h265|hevc|ivf|m2ts|m2v|m4v|mkv|mov|mp4|mpe?g|mts|mxf|nut|ogm|ogv|rm|rmvb|"
@@ -40,7 +45,14 @@ class Video:
     path: Path
 
 
-def find_videos(paths: Sequence[Path]) -> list[Video]:
+def tell_hidden(path: Path, error: OSError) -> None:
+    """Warn that a folder is left out; of a file that does not end like a video, only for those who want every word."""
+    level = logging.INFO if os.path.isfile(path) else logging.WARNING  # noqa: PTH113  never fails
+    why = error.strerror or error
+    logger.log(level, "%r cannot be read (%s): what is there is not looked at", shown_path(path), why)
+
+
+def find_videos(paths: Sequence[Path], hidden: Hidden = tell_hidden) -> list[Video]:
     """Return the videos that files and folders stand for, sorted by id, each file once.
 
     A folder gives every file below it that ends like a video or begins like one; links to folders are not followed.
@@ -49,12 +61,18 @@ def find_videos(paths: Sequence[Path]) -> list[Video]:
     The id is the file's name without its ending. Names that two files share, or that cannot be an id as they are, get
     a hash of the path as it was given.
 
+    A folder that cannot be listed is left out, and `hidden` is told: what it holds may well be there.
+
+    Args:
+        paths: files and folders.
+        hidden: told of what could not be looked at; default: a warning in the log.
+
     Raises:
         DataError: there is no video at all.
     """
     files: dict[str, Path] = {}  # by absolute path, links not resolved
     for path in paths:
-        for file in _walk(path) if path.is_dir() else [path]:
+        for file in _files_of(path, hidden):
             files.setdefault(os.path.abspath(file), file)  # noqa: PTH100  resolving would follow links
     if not files:
         raise DataError(f"no videos in {', '.join(repr(str(path)) for path in paths) or 'nothing'}; check the path")
@@ -67,22 +85,43 @@ def find_videos(paths: Sequence[Path]) -> list[Video]:
     return sorted(videos, key=lambda video: video.video_id)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+def _files_of(path: Path, hidden: Hidden) -> Iterable[Path]:
+    """Return the videos below a folder; anything else is a file, whether it can be looked at or not."""
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            return _walk(path, hidden)
+    except OSError as error:
+        _tell_unless_gone(path, error, hidden)
+    except ValueError:  # a name that no file can have
+        pass
+    return [path]
+
+
+def _walk(folder: Path, hidden: Hidden) -> Iterator[Path]:
+    def unlisted(error: OSError) -> None:
+        _tell_unless_gone(Path(error.filename), error, hidden)
+
+    for parent, folders, names in os.walk(folder, onerror=unlisted):
         folders.sort()
         for name in sorted(names):
             path = Path(parent, name)
-            if ENDINGS.fullmatch(path.suffix) or _begins_like_video(path):
+            if ENDINGS.fullmatch(path.suffix) or _begins_like_video(path, hidden):
                 yield path
 
 
-def _begins_like_video(path: Path) -> bool:
+def _tell_unless_gone(path: Path, error: OSError, hidden: Hidden) -> None:
+    if not isinstance(error, FileNotFoundError):  # deleted since its folder was listed, or a link to nothing
+        hidden(path, error)
+
+
+def _begins_like_video(path: Path, hidden: Hidden) -> bool:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False
         with open(path, "rb") as file:
             start = file.read(16)
-    except OSError:
+    except OSError as error:
+        _tell_unless_gone(path, error, hidden)
         return False
     return any(start[offset:].startswith(magic) for offset, magic in BEGINNINGS)
 

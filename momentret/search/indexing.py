@@ -25,7 +25,7 @@ import numpy as np
 
 from momentret.encoders import Encoder
 from momentret.errors import DataError, FeatureError
-from momentret.extract import ExtractConfig, Outcome, extract, find_videos, path_hash, shown_path
+from momentret.extract import ExtractConfig, Outcome, extract, find_videos, path_hash, shown_path, tell_hidden
 from momentret.extract import Video as ToExtract
 from momentret.extract.pipeline import Watch
 from momentret.progress import Progress, silent
@@ -189,7 +189,8 @@ def plan_update(
     """Compare files and folders with an index: new, changed, moved, unchanged, missing, in quarantine.
 
     Files are told by path, size and time of change, and where these differ by their content, so that a file that was
-    moved is recognised. Videos of the index outside `paths` are left alone.
+    moved is recognised. Videos of the index outside `paths` are left alone, and so are those below a folder that cannot
+    be listed now, which the log names: they may well be there.
 
     Args:
         index: open for writing.
@@ -206,7 +207,7 @@ def plan_update(
         if not os.path.lexists(root):
             raise DataError(f"{str(path)!r} does not exist; check the path")
     quarantine = Quarantine(index.folder)
-    listed = {str(video.path): video for video in find_videos([Path(root) for root in roots])}
+    listed, hidden = _list(roots)
     seen = {path: _look_at(path) for path in listed}
     kept_out = set() if retry else {path for path, file in seen.items() if _is_known_bad(file, quarantine)}
     hashes: dict[str, str] = {}
@@ -217,15 +218,30 @@ def plan_update(
         return hashes[path]
 
     files = list(index.files())
-    known = [index.video(name) for name, path, _ in files if _is_below(path, roots)]
+    known = [
+        index.video(name)
+        for name, path, _ in files
+        if path in listed or (_is_below(path, roots) and not _is_hidden(path, hidden))
+    ]
     looked_at = [file for path, file in seen.items() if path not in kept_out]
     found = changes(looked_at, known, hash_once, progress)
     missing = [video for video in found.missing if video.path not in kept_out or _has_changed(video, seen[video.path])]
     found = _moved_in(index, replace(found, missing=missing), files, roots, hashes)
     for video in found.unchanged:
         _note_touched(index, video, seen[video.path])
-    _forget_gone(quarantine, roots, seen)
+    _forget_gone(quarantine, roots, hidden, seen)
     return Update(index, found, _to_extract(index, found, listed, hashes), remove_missing)
+
+
+def _list(roots: Sequence[str]) -> tuple[dict[str, ToExtract], set[str]]:
+    """Return the files by path, and the paths of folders that cannot be listed or files that cannot be read."""
+    hidden: set[str] = set()
+
+    def note(path: Path, error: OSError) -> None:
+        tell_hidden(path, error)
+        hidden.add(str(path))
+
+    return {str(video.path): video for video in find_videos([Path(root) for root in roots], note)}, hidden
 
 
 def _look_at(path: str) -> SeenFile:
@@ -274,13 +290,28 @@ def _is_below(path: str, roots: Sequence[str]) -> bool:
     return any(path == root or path.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
 
 
-def _forget_gone(quarantine: Quarantine, roots: Sequence[str], seen: dict[str, SeenFile]) -> None:
+def _is_hidden(path: str, hidden: set[str]) -> bool:
+    return bool(hidden) and not hidden.isdisjoint([path, *map(str, Path(path).parents)])
+
+
+def _is_gone(path: str) -> bool:
+    """Tell whether there is no such file; one that cannot be looked at may be there."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _forget_gone(quarantine: Quarantine, roots: Sequence[str], hidden: set[str], seen: dict[str, SeenFile]) -> None:
     """Drop the files from quarantine that lay where we looked and are there no more."""
     shown_roots = [shown_path(Path(root)) for root in roots]
+    shown_hidden = {shown_path(Path(path)) for path in hidden}
     shown = {shown_path(Path(path)) for path in seen}
-    quarantine.drop(
-        {row.path for row in quarantine.all() if _is_below(row.path, shown_roots) and row.path not in shown}
-    )
+    gone = {row.path for row in quarantine.all() if _is_below(row.path, shown_roots) and row.path not in shown}
+    quarantine.drop({path for path in gone if not _is_hidden(path, shown_hidden)})
 
 
 def _moved_in(
@@ -294,7 +325,7 @@ def _moved_in(
     wanted = {hashes[file.path] for file in found.new}
     elsewhere: dict[str, list[str]] = {}
     for name, path, digest in files:
-        if digest in wanted and not _is_below(path, roots) and not os.path.lexists(path):
+        if digest in wanted and not _is_below(path, roots) and _is_gone(path):
             elsewhere.setdefault(digest, []).append(name)
     new, moved = [], list(found.moved)
     for file in found.new:

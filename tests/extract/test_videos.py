@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from momentret.errors import ConfigError, DataError
 from momentret.extract import ExtractConfig, Video, find_videos, take_shard
+
+from ..helpers import make_unlistable
 
 
 def touch(*paths: Path) -> None:
@@ -57,6 +60,42 @@ def test_any_name_becomes_an_id(tmp_path: Path, name: bytes) -> None:
 def test_nothing_to_do_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no videos in"):
         find_videos([tmp_path])
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path / "a" / "1.mp4", tmp_path / "b" / "2.mp4", tmp_path / "c" / "3.mp4")
+    make_unlistable(monkeypatch, tmp_path / "b")
+    assert ids(tmp_path) == ["1", "3"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"'{tmp_path / 'b'}' cannot be read (Input/output error): what is there is not looked at"
+    ]
+    told: list[tuple[Path, int | None]] = []
+    find_videos([tmp_path], lambda path, error: told.append((path, error.errno)))
+    assert told == [(tmp_path / "b", errno.EIO)]
+
+
+@pytest.mark.parametrize("path", ["in", "in/unknown"])
+def test_what_cannot_even_be_looked_at_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    touch(tmp_path / "in" / "1.mp4", tmp_path / "in" / "unknown")
+    look = Path.stat
+
+    def stat(self: Path, **options: bool) -> os.stat_result:
+        if self == tmp_path / path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return look(self, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    told: list[Path] = []
+    find_videos([tmp_path / "in"], lambda path, error: told.append(path))
+    assert told == [tmp_path / path]
+
+
+def test_what_is_deleted_meanwhile_is_not_worth_a_word(tmp_path: Path) -> None:
+    touch(tmp_path / "in" / "1.mp4")
+    (tmp_path / "in" / "nowhere").symlink_to(tmp_path / "nothing")
+    find_videos([tmp_path / "in", tmp_path / "gone.mp4"], lambda path, error: pytest.fail(str(path)))
 
 
 def test_shards_make_up_the_whole() -> None:

@@ -19,6 +19,7 @@ from momentret.search.index import CorpusIndex, DamagedIndexError, IndexSettings
 from momentret.search.indexing import Summary, content_hash, open_index, plan_update, remove_videos
 
 from ..extract.films import film, films
+from ..helpers import make_unlistable
 from .corpus import contents
 
 CONFIG = ExtractConfig(clip_length=0.5)
@@ -89,6 +90,51 @@ def test_deleted_files_go_only_with_update_and_only_below_the_paths(tmp_path: Pa
     left = {video.video_id for video in opened_videos(tmp_path / "index")}
     assert names["other"] in left
     assert len(left) == 2
+
+
+def test_a_folder_that_cannot_be_listed_keeps_its_videos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = films(tmp_path / "in", 2)
+    kept, gone = film(folder / "b" / "kept.mp4", [("red", 1.0)]), film(folder / "gone.mp4", [("cyan", 1.0)])
+    (folder / "b" / "bad.mp4").write_text("no film")
+    bring(tmp_path / "index", folder)
+    gone.unlink()
+    (folder / "copy.mp4").write_bytes(kept.read_bytes())
+    with monkeypatch.context() as patch:
+        make_unlistable(patch, folder / "b")
+        summary = bring(tmp_path / "index", folder, kept.with_name("bad.mp4"), remove=True)
+    assert (summary.removed, summary.moved, summary.added) == (("gone",), (), ("copy",))
+    assert f"'{folder / 'b'}' cannot be read (Input/output error)" in caplog.text
+    assert [row.path for row in summary.quarantined] == [str(folder / "b" / "bad.mp4")]
+    again = bring(tmp_path / "index", folder, remove=True)
+    assert (again.unchanged, again.added, again.removed) == (4, (), ())
+
+
+def test_a_file_named_below_a_folder_that_cannot_be_listed_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film(films(tmp_path / "in", 1) / "b" / "named.mp4", [("red", 1.0)])
+    bring(tmp_path / "index", tmp_path / "in")
+    make_unlistable(monkeypatch, path.parent)
+    assert bring(tmp_path / "index", tmp_path / "in", path, remove=True).unchanged == 2
+
+
+def test_a_file_elsewhere_that_cannot_be_looked_at_is_not_taken_for_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = films(tmp_path / "in", 1)
+    bring(tmp_path / "index", folder)
+    (tmp_path / "copy.mp4").write_bytes((folder / "film 0.mp4").read_bytes())
+    look = os.lstat
+
+    def lstat(path: str, **options: int) -> os.stat_result:
+        if str(path).startswith(str(folder)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, **options)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    assert bring(tmp_path / "index", tmp_path / "copy.mp4").moved == ()
 
 
 def opened_videos(folder: Path) -> list:
