@@ -131,7 +131,8 @@ class _Decoding:
         self._queue: queue.Queue[_Batch | _End | BaseException] = queue.Queue(WAITING * workers)
         self._sampling, self._decoder = config.sampling(size), config.decoder
         self._processes = [IsolatedDecoder(limits) for _ in range(workers)]
-        self._threads = [threading.Thread(target=self._run, args=(process,)) for process in self._processes]
+        # daemons: a program that ends while somebody still holds the iterator would wait for them for ever
+        self._threads = [threading.Thread(target=self._run, args=(p,), daemon=True) for p in self._processes]
 
     def get(self) -> _Batch | _End:
         """Return the next batch or end; each video's come in order."""

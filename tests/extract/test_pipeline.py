@@ -129,6 +129,25 @@ def test_leaving_the_loop_ends_threads_and_processes_at_once(tmp_path: Path) -> 
     assert threading.active_count() == before
 
 
+def test_a_program_that_holds_the_iterator_ends(tmp_path: Path) -> None:
+    films(tmp_path / "in", 3)
+    code = (
+        "import sys; from pathlib import Path; from tests.extract.test_pipeline import *\n"
+        "encoder, config = FakeEncoder(), ExtractConfig(clip_length=0.01)\n"  # more than the queue holds
+        "ledger = Ledger.open(Path(sys.argv[1], 'partial'), config, encoder.fingerprint)\n"
+        "outcomes = extract(find_videos([Path(sys.argv[1], 'in')]), encoder, config, ledger, workers=2)\n"
+        "print(next(outcomes).video_id)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        cwd=Path(__file__).parents[2],
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
