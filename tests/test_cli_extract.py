@@ -198,6 +198,19 @@ def test_what_cannot_be_done_is_one_line(
     assert error.count("\n") == 1
 
 
+def test_a_path_that_is_not_there_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, nowhere = films(tmp_path / "in", 1), tmp_path / "nowhere"
+    for command in (
+        ("extract", folder, nowhere, "--output", tmp_path / "store", "--encoder", "fake"),
+        ("find", "red", folder, nowhere, "--encoder", "fake"),
+    ):
+        assert momentret(*command) == 1
+        assert capsys.readouterr().err == f"momentret: '{nowhere}' does not exist; check the path\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
 def test_nothing_but_quarantine_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.mp4").write_text("no film")

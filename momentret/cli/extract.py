@@ -69,11 +69,12 @@ def extract(
     A folder that cannot be listed is named on stderr and left out. Exit 1 if there is nothing but quarantine.
     """
     from momentret.errors import ConfigError
-    from momentret.extract import ExtractConfig, Job, pack, take_shard, was_extracted
+    from momentret.extract import ExtractConfig, Job, pack, require_paths, take_shard, was_extracted
     from momentret.extract import extract as carry_out
     from momentret.files import refuse_existing
     from momentret.video import Limits
 
+    require_paths(videos)
     refuse_existing(output, overwrite or was_extracted(output))
     many = ray is not None or processes is not None
     if many and shard is not None:

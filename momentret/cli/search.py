@@ -140,12 +140,13 @@ def find(
     """
     _require_order(words, videos)
     from momentret.encoders import load_encoder
-    from momentret.extract import ExtractConfig, find_videos
+    from momentret.extract import ExtractConfig, find_videos, require_paths
     from momentret.files import cache_folder
     from momentret.search.engine import SearchEngine
     from momentret.search.recipe import Recipe
     from momentret.video import Limits
 
+    require_paths(videos)
     config = ExtractConfig(clip_length, fps, keyframes, decoder)
     limits, options = Limits(time_limit, memory_limit << 20), _options(top, per_video, overlap, level, False, None)
     model = load_encoder(

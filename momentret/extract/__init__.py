@@ -14,7 +14,16 @@ from momentret.extract.ledger import Keeper, Ledger, Outcome, pack, partial_fold
 from momentret.extract.pipeline import clip_vectors, extract
 from momentret.extract.processes import run_in_processes
 from momentret.extract.shards import Job, shards
-from momentret.extract.videos import Hidden, Video, find_videos, path_hash, shown_path, take_shard, tell_hidden
+from momentret.extract.videos import (
+    Hidden,
+    Video,
+    find_videos,
+    path_hash,
+    require_paths,
+    shown_path,
+    take_shard,
+    tell_hidden,
+)
 
 __all__ = [
     "ExtractConfig",
@@ -30,6 +39,7 @@ __all__ = [
     "pack",
     "partial_folder",
     "path_hash",
+    "require_paths",
     "run_in_processes",
     "shards",
     "shown_path",

@@ -15,7 +15,7 @@ from pathlib import Path
 from momentret.errors import ConfigError, DataError
 from momentret.files import clean_name
 
-__all__ = ["Hidden", "Video", "find_videos", "path_hash", "shown_path", "take_shard", "tell_hidden"]
+__all__ = ["Hidden", "Video", "find_videos", "path_hash", "require_paths", "shown_path", "take_shard", "tell_hidden"]
 
 Hidden = Callable[[Path, OSError], None]
 """Told of a folder that cannot be listed, or of a file that may be a video and cannot be read, and why."""
@@ -43,6 +43,17 @@ class Video:
 
     video_id: str
     path: Path
+
+
+def require_paths(paths: Iterable[Path]) -> None:
+    """Refuse a path that is not there: a mistyped one is not taken for a video that cannot be decoded.
+
+    Raises:
+        DataError: with the first of them.
+    """
+    for path in paths:
+        if not os.path.lexists(path):
+            raise DataError(f"{str(path)!r} does not exist; check the path")
 
 
 def tell_hidden(path: Path, error: OSError) -> None:

@@ -25,7 +25,16 @@ import numpy as np
 
 from momentret.encoders import Encoder
 from momentret.errors import DataError, FeatureError
-from momentret.extract import ExtractConfig, Outcome, extract, find_videos, path_hash, shown_path, tell_hidden
+from momentret.extract import (
+    ExtractConfig,
+    Outcome,
+    extract,
+    find_videos,
+    path_hash,
+    require_paths,
+    shown_path,
+    tell_hidden,
+)
 from momentret.extract import Video as ToExtract
 from momentret.extract.pipeline import Watch
 from momentret.progress import Progress, silent
@@ -202,10 +211,8 @@ def plan_update(
     Raises:
         DataError: a path does not exist, or there are no videos.
     """
+    require_paths(paths)
     roots = [os.path.abspath(path) for path in paths]  # noqa: PTH100  resolving would follow links
-    for path, root in zip(paths, roots, strict=True):
-        if not os.path.lexists(root):
-            raise DataError(f"{str(path)!r} does not exist; check the path")
     quarantine = Quarantine(index.folder)
     listed, hidden = _list(roots)
     seen = {path: _look_at(path) for path in listed}
