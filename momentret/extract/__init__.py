@@ -10,7 +10,7 @@ pack(videos, ledger, Path("store"))
 from __future__ import annotations
 
 from momentret.extract.config import ExtractConfig
-from momentret.extract.ledger import Keeper, Ledger, Outcome, pack, partial_folder, was_extracted
+from momentret.extract.ledger import Keeper, Ledger, Outcome, keep_ids, pack, partial_folder, was_extracted
 from momentret.extract.pipeline import clip_vectors, extract
 from momentret.extract.processes import run_in_processes
 from momentret.extract.shards import Job, shards
@@ -36,6 +36,7 @@ __all__ = [
     "clip_vectors",
     "extract",
     "find_videos",
+    "keep_ids",
     "pack",
     "partial_folder",
     "path_hash",

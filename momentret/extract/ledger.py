@@ -14,6 +14,7 @@ Any number of processes may work in one folder: every file is written whole unde
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,13 +27,13 @@ import numpy as np
 from momentret.encoders import Fingerprint
 from momentret.errors import DataError, FeatureError, MismatchError, OutputExistsError
 from momentret.extract.config import ExtractConfig
-from momentret.extract.videos import Video, shown_path
+from momentret.extract.videos import Video, path_hash, shown_path
 from momentret.features import PackedSource, SourceManifest, staged_folder, write_family
 from momentret.files import atomic_write, json_rows, write_json, write_jsonl
 from momentret.video import DecodeReport
 from momentret.words import count_of
 
-__all__ = ["Keeper", "Ledger", "Outcome", "pack", "partial_folder", "was_extracted"]
+__all__ = ["Keeper", "Ledger", "Outcome", "keep_ids", "pack", "partial_folder", "was_extracted"]
 
 
 @dataclass(frozen=True)
@@ -182,16 +183,13 @@ class Earlier:
         """Open a store; see `Ledger.open`."""
         if not was_extracted(store):
             raise OutputExistsError(store)
-        path, videos = _beside(store, "plan.json"), _beside(store, "videos.jsonl")
+        path = _beside(store, "plan.json")
         _require_same(plan, _read_json(path), store, "choose another output, or pass --overwrite to start again")
         source = PackedSource.load(store / "video" / manifest.family)
         if source.manifest != manifest:  # packed there by other means since
             raise OutputExistsError(store)
-        try:
-            records = {_outcome_of(row).video_id: row for _, row in json_rows(videos)}
-        except (TypeError, KeyError) as error:
-            raise DataError(f"{videos} is damaged ({error!r}); pass --overwrite to start again") from error
-        return cls(store, {name: row for name, row in records.items() if row["error"] or name in source}, source)
+        records = {name: row for name, row in _records(store).items() if row["error"] or name in source}
+        return cls(store, records, source)
 
     def require_all(self, videos: Sequence[Video]) -> None:
         """Raise `MismatchError` if the store has videos that are not among these: they would be lost."""
@@ -201,6 +199,39 @@ class Earlier:
                 f"{str(self.store)!r} holds {count_of(len(lost), 'video')} that the paths do not give (first: "
                 f"{lost[0]!r}); give all paths, choose another output, or pass --overwrite to leave them out"
             )
+
+
+def keep_ids(videos: Sequence[Video], store: Path) -> list[Video]:
+    """Return the videos with the ids that their paths have in a store that `was_extracted`, sorted by id.
+
+    So a new file of the same name, whose coming gives both names that tell them apart, changes no id of the store.
+
+    Raises:
+        DataError: the store's list is damaged.
+    """
+    known = {_absolute(row["path"]): name for name, row in _records(store).items()}
+    kept = {video: known.get(_absolute(shown_path(video.path))) for video in videos}
+    taken = {name.casefold() for name in kept.values() if name is not None}
+
+    def free(video: Video) -> str:
+        is_taken = video.video_id.casefold() in taken
+        return f"{video.video_id}-{path_hash(video.path)}" if is_taken else video.video_id
+
+    found = (Video(name or free(video), video.path) for video, name in kept.items())
+    return sorted(found, key=lambda video: video.video_id)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path)  # noqa: PTH100  resolving would follow links
+
+
+def _records(store: Path) -> dict[str, dict[str, Any]]:
+    """Return the outcomes of a store, and the facts of their files, by id."""
+    videos = _beside(store, "videos.jsonl")
+    try:
+        return {_outcome_of(row).video_id: row for _, row in json_rows(videos)}
+    except (TypeError, KeyError) as error:
+        raise DataError(f"{videos} is damaged ({error!r}); pass --overwrite to start again") from error
 
 
 def was_extracted(store: Path) -> bool:

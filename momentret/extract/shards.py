@@ -14,7 +14,7 @@ from pathlib import Path
 
 from momentret.encoders import Encoder, load_encoder
 from momentret.extract.config import ExtractConfig
-from momentret.extract.ledger import Ledger, partial_folder
+from momentret.extract.ledger import Ledger, keep_ids, partial_folder, was_extracted
 from momentret.extract.pipeline import extract
 from momentret.extract.videos import Hidden, Video, find_videos, take_shard, tell_hidden
 from momentret.video import Limits
@@ -55,13 +55,15 @@ class Job:
         return encoder, Ledger.open(partial_folder(self.output), self.config, encoder.fingerprint, store)
 
     def find(self, shard: str | None = None, hidden: Hidden = tell_hidden) -> list[Video]:
-        """Return the videos of one shard, or all; see `find_videos`.
+        """Return the videos of one shard, or all, with the ids that they have in the store; see `find_videos`.
 
         Raises:
             ConfigError: there is no such shard.
-            DataError: there is no video.
+            DataError: there is no video, or the store's list is damaged.
         """
         found = find_videos(self.videos, hidden)
+        if was_extracted(self.output) and not self.overwrite:
+            found = keep_ids(found, self.output)
         return found if shard is None else take_shard(found, shard)
 
     def run(self, shard: str) -> int:

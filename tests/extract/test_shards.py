@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from momentret.errors import ConfigError, DataError
-from momentret.extract import ExtractConfig, Job, pack, run_in_processes
+from momentret.extract import ExtractConfig, Job, Video, keep_ids, pack, run_in_processes
 from momentret.extract.cluster import run_on_ray
 from momentret.extract.processes import _Worker
 from momentret.video import Limits
 
 from ..helpers import wait_for
-from .films import films
+from .films import film, films
 from .test_pipeline import content
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +45,35 @@ def test_shards_in_processes_make_the_same_store(tmp_path: Path) -> None:
     run_in_processes(shared, 2, seen.append)
     assert (shared.finished(), seen[-1]) == (5, 5)
     assert packed(shared) == packed(whole)
+
+
+@pytest.mark.parametrize("how", ["in", "./in", "absolute"])
+def test_a_file_keeps_its_id_though_another_of_its_name_comes_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = film(Path("in", "a", "clip.mp4"), [("red", 1.0)])
+    job = Job((Path("in"),), tmp_path / "store", "fake", CONFIG, Limits())
+    job.run("1/1")
+    packed(job)
+    second = film(Path("in", "b", "clip.mp4"), [("blue", 1.0)])
+    again = replace(job, videos=(tmp_path / "in" if how == "absolute" else Path(how),))
+    old, new = again.find()
+    assert (old.video_id, old.path.resolve()) == ("clip", first.resolve())
+    assert (new.video_id[:5], new.path.resolve()) == ("clip-", second.resolve())
+    assert again.run("1/1") == 1
+    packed(again)
+    first.unlink()
+    assert [video.video_id for video in job.find()] == [new.video_id]
+    assert [video.video_id for video in replace(job, overwrite=True).find()] == ["clip"]
+
+
+def test_a_new_file_does_not_take_the_id_of_another(tmp_path: Path) -> None:
+    row = {"video_id": "a-1", "path": str(tmp_path / "a.mp4"), "doubts": []}
+    (tmp_path / "store.videos.jsonl").write_text(json.dumps(row))
+    videos = [Video("a", tmp_path / "a.mp4"), Video("A-1", tmp_path / "A-1.mp4")]
+    new, old = keep_ids(videos, tmp_path / "store")
+    assert (old.video_id, new.video_id[:4]) == ("a-1", "A-1-")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills processes")
