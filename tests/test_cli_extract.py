@@ -168,13 +168,49 @@ def test_a_store_is_not_mixed_and_loses_nothing(tmp_path: Path, capsys: pytest.C
     before = everything(tmp_path)
     for paths, options, message in (
         (folder, ("--keyframes",), "begun with config keyframes False, now it is True"),
-        (folder / "film 1.mp4", (), "store' holds 1 video that the paths do not give (first: 'film 0')"),
+        (
+            folder / "film 1.mp4",
+            (),
+            f"store' holds 1 video that the paths do not give (first: 'film 0' of '{folder / 'film 0.mp4'}')",
+        ),
     ):
         assert extract(paths, tmp_path / "store", *options) == 1
         error = capsys.readouterr().err
         assert message in error
         assert "--overwrite" in error
         assert everything(tmp_path) == before
+
+
+def test_what_is_gone_is_left_out_when_asked_to_and_nothing_else_is_done_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = films(tmp_path / "in", 3)
+    assert extract(folder, tmp_path / "store") == 0
+    (folder / "film 0.mp4").unlink()
+    assert extract(folder, tmp_path / "store") == 1
+    assert "pass --drop-missing (--overwrite would do everything anew)" in capsys.readouterr().err
+    assert extract(folder, tmp_path / "store", "--drop-missing") == 0
+    assert "2 videos, 14 clips, 0 in quarantine; 0 extracted now, 1 left out" in capsys.readouterr().out
+    (folder / "film 1.mp4").rename(folder / "renamed.mp4")
+    assert extract(folder, tmp_path / "store", "--drop-missing") == 0
+    assert "2 videos, 14 clips, 0 in quarantine; 1 extracted now, 1 left out" in capsys.readouterr().out
+    assert extract(folder, tmp_path / "anew") == 0
+    rows = Path("video", "clip", "rows.npy")
+    assert (tmp_path / "store" / rows).read_bytes() == (tmp_path / "anew" / rows).read_bytes()
+
+
+def test_a_folder_that_cannot_be_listed_loses_nothing_of_a_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = films(tmp_path / "in", 1)
+    film(folder / "b" / "other.mp4", [("red", 1.0)])
+    assert extract(folder, tmp_path / "store") == 0
+    before = everything(tmp_path)
+    with monkeypatch.context() as patch:
+        make_unlistable(patch, folder / "b")
+        assert extract(folder, tmp_path / "store", "--drop-missing") == 1
+    assert f"holds 'other' of '{folder / 'b' / 'other.mp4'}', and that cannot be" in capsys.readouterr().err
+    assert everything(tmp_path) == before
 
 
 @pytest.mark.parametrize(

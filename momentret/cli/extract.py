@@ -26,7 +26,7 @@ from momentret.cli.extraction import (
 from momentret.words import count_of
 
 if TYPE_CHECKING:
-    from momentret.extract import Job, Outcome
+    from momentret.extract import Job, Outcome, Video
 
 __all__ = ["extract"]
 
@@ -57,16 +57,21 @@ def extract(
     precision: Precision = "fp32",
     time_limit: TimeLimit = 60.0,
     memory_limit: MemoryLimit = 4096,
+    drop_missing: bool = typer.Option(
+        False, "--drop-missing", help="Leave out of the store what VIDEOS do not give any more."
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Do everything anew, and replace the store at OUTPUT."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> int:
     """Encode videos clip by clip into a feature store; run it again after an interruption and it goes on.
 
-    Run again when it is done, it adds what is new and does anew what has changed.
+    Run again when it is done, it adds what is new and does anew what has changed; what is deleted or renamed it leaves
+    out with --drop-missing only.
     On one machine: --processes. On a cluster: --ray, or any scheduler that runs this with --shard 1/8 to --shard 8/8.
 
     A video that cannot be decoded goes into quarantine, the others go on: OUTPUT.videos.jsonl says what became of each.
-    A folder that cannot be listed is named on stderr and left out. Exit 1 if there is nothing but quarantine.
+    A folder that cannot be listed is named on stderr and left out, unless the store has videos of it: then nothing is
+    done. Exit 1 if there is nothing but quarantine.
     """
     from momentret.errors import ConfigError
     from momentret.extract import ExtractConfig, Job, pack, require_paths, take_shard, was_extracted
@@ -93,15 +98,14 @@ def extract(
         precision,
         overwrite,
     )
-    everything = job.find()
+    everything, hidden = _listed(job)
     mine = take_shard(everything, shard) if shard else everything
     if ray is not None:
         from momentret.extract.cluster import require_cluster
 
         require_cluster(ray)
     model, ledger = job.load()
-    if ledger.earlier is not None:
-        ledger.earlier.require_all(everything)
+    dropped = ledger.earlier.dropped(everything, hidden, drop_missing) if ledger.earlier is not None else []
     todo = [video for video in mine if ledger.outcome(video) is None]
     began = time.monotonic()
     with resumable(lambda: f"{count_of(job.finished(), 'file')} done and safely kept"):
@@ -114,16 +118,29 @@ def extract(
                 for finished in work:
                     tick(finished)
     done = [outcome for outcome in ledger.outcomes(todo) if outcome.error is None]
-    idle = ledger.is_idle
+    left_out = [] if shard else dropped  # a shard packs nothing
+    idle = ledger.is_idle and not left_out
     kept = ledger.outcomes(mine)
     tell_unreadable(kept, "quarantine")  # first: a store of nothing is refused
     if not (shard or idle):
         pack(mine, ledger, output, overwrite=overwrite)
     where = ledger.folder if shard and not idle else output
-    _report(
-        kept, done, time.monotonic() - began, where, as_json, "nothing new" if idle else f"{len(done)} extracted now"
-    )
+    news = f"{len(done)} extracted now" + (f", {len(left_out)} left out" if left_out else "")
+    _report(kept, done, time.monotonic() - began, where, as_json, "nothing new" if idle else news)
     return 0 if not kept or any(outcome.error is None for outcome in kept) else 1
+
+
+def _listed(job: Job) -> tuple[list[Video], list[Path]]:
+    """Return all videos, and what could not be looked at, which is named on stderr."""
+    from momentret.extract import tell_hidden
+
+    hidden: list[Path] = []
+
+    def note(path: Path, error: OSError) -> None:
+        tell_hidden(path, error)
+        hidden.append(path)
+
+    return job.find(hidden=note), hidden
 
 
 def _share_out(job: Job, videos: int, processes: int | None, ray: str | None) -> None:

@@ -191,14 +191,36 @@ class Earlier:
         records = {name: row for name, row in _records(store).items() if row["error"] or name in source}
         return cls(store, records, source)
 
-    def require_all(self, videos: Sequence[Video]) -> None:
-        """Raise `MismatchError` if the store has videos that are not among these: they would be lost."""
-        lost = sorted(set(self.source.ids()) - {video.video_id for video in videos})
-        if lost:
+    def dropped(self, videos: Sequence[Video], hidden: Sequence[Path] = (), drop: bool = False) -> list[str]:
+        """Return the ids of those videos of the store that are not among these, and so would be left out of it.
+
+        Args:
+            videos: all that the store is to hold.
+            hidden: what could not be looked at: nothing is left out because of that.
+            drop: whether videos may be left out.
+
+        Raises:
+            MismatchError: there are some, and `drop` is false or their files may be there, where we could not look.
+        """
+        names = sorted(set(self.source.ids()) - {video.video_id for video in videos})
+        folders = {_absolute(shown_path(path)) for path in hidden}
+        for name in names:
+            path = Path(_absolute(self._path(name)))
+            if folders and not folders.isdisjoint(map(str, [path, *path.parents])):
+                raise MismatchError(
+                    f"{str(self.store)!r} holds {name!r} of {str(path)!r}, and that cannot be looked at; "
+                    "make its folder readable, or choose another output"
+                )
+        if names and not drop:
             raise MismatchError(
-                f"{str(self.store)!r} holds {count_of(len(lost), 'video')} that the paths do not give (first: "
-                f"{lost[0]!r}); give all paths, choose another output, or pass --overwrite to leave them out"
+                f"{str(self.store)!r} holds {count_of(len(names), 'video')} that the paths do not give (first: "
+                f"{names[0]!r} of {self._path(names[0])!r}); give all paths or choose another output, or if the files "
+                "were deleted or renamed pass --drop-missing (--overwrite would do everything anew)"
             )
+        return names
+
+    def _path(self, name: str) -> str:
+        return str(self.records[name]["path"]) if name in self.records else name
 
 
 def keep_ids(videos: Sequence[Video], store: Path) -> list[Video]:
