@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from momentret.cli.extraction import spare_threads
+from momentret.extract import extract as carry_out
 
 from .extract.films import film, films
 from .helpers import make_unlistable, momentret
@@ -143,6 +146,26 @@ def test_a_second_run_over_the_same_folder_has_nothing_to_do(
     assert "2 videos, 10 clips, 0 in quarantine; nothing new" in capsys.readouterr().out
     assert extract(folder, tmp_path / "store", "--overwrite") == 0
     assert "; 2 extracted now" in capsys.readouterr().out
+
+
+def test_a_run_ends_well_though_another_has_packed_the_same_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, alone = films(tmp_path / "in", 3), carry_out
+
+    def overtaken(*arguments: Any, **options: Any) -> Iterator[Any]:
+        monkeypatch.setattr("momentret.extract.extract", alone)
+        outcomes = alone(*arguments, **options)
+        yield next(outcomes)
+        assert extract(folder, tmp_path / "store") == 0
+        yield from outcomes
+
+    monkeypatch.setattr("momentret.extract.extract", overtaken)
+    assert extract(folder, tmp_path / "store") == 0
+    other, ours = capsys.readouterr().out.splitlines()
+    assert "3 videos, 18 clips, 0 in quarantine; 2 extracted now" in other
+    assert "3 videos, 18 clips, 0 in quarantine; 3 extracted now" in ours
+    assert not list(tmp_path.glob("*.partial"))
 
 
 @pytest.mark.parametrize("options", [(), ("--processes", 2)])

@@ -117,16 +117,17 @@ def extract(
                 work = carry_out(mine, model, job.config, ledger, workers=workers, limits=job.limits, watch=watch)
                 for finished in work:
                     tick(finished)
+    ledger.look_again(everything)
     done = [outcome for outcome in ledger.outcomes(todo) if outcome.error is None]
     left_out = [] if shard else dropped  # a shard packs nothing
     idle = ledger.is_idle and not left_out
     kept = ledger.outcomes(mine)
     tell_unreadable(kept, "quarantine")  # first: a store of nothing is refused
     if not (shard or idle):
-        pack(mine, ledger, output, overwrite=overwrite)
+        kept = pack(mine, ledger, output, overwrite=overwrite)
     where = ledger.folder if shard and not idle else output
     news = f"{len(done)} extracted now" + (f", {len(left_out)} left out" if left_out else "")
-    _report(kept, done, time.monotonic() - began, where, as_json, "nothing new" if idle else news)
+    _report(kept, done, time.monotonic() - began, where, as_json, news if done or not idle else "nothing new")
     return 0 if not kept or any(outcome.error is None for outcome in kept) else 1
 
 

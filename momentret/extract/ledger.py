@@ -4,7 +4,8 @@
                        items/<hash>.npy     the rows of a finished video; the hash is of its id
                        items/<hash>.json    its outcome, written last: without it nothing happened
 
-Any number of processes may work in one folder: every file is written whole under another name and then renamed.
+Any number of processes may work in one folder: every file is written whole under another name and then renamed. Runs
+that want the same store pack it one after the other (`lock` in the folder), and each looks again at what is there.
 
     <store>               the features
     <store>.plan.json     the settings and the encoder, and
@@ -17,6 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -78,8 +80,10 @@ class Keeper(Protocol):
 class Ledger:
     """The folder of finished work; open one with `Ledger.open`."""
 
-    def __init__(self, folder: Path, plan: dict[str, Any], manifest: SourceManifest, earlier: Earlier | None) -> None:
-        self.folder, self.plan, self.manifest, self.earlier = folder, plan, manifest, earlier
+    def __init__(
+        self, folder: Path, plan: dict[str, Any], manifest: SourceManifest, store: Path | None, earlier: Earlier | None
+    ) -> None:
+        self.folder, self.plan, self.manifest, self.store, self.earlier = folder, plan, manifest, store, earlier
         self._looked_at: dict[
             str, list[int] | None
         ] = {}  # before a file is read: what changes meanwhile is to do again
@@ -92,7 +96,8 @@ class Ledger:
             folder: of the unfinished work.
             config: what is taken from each video.
             fingerprint: of the encoder.
-            store: that an earlier run packed; what it holds is finished.
+            store: that the work is for; what an earlier run packed there is finished. None: one that is there is left
+                alone.
 
         Raises:
             MismatchError: the folder or the store was made with others.
@@ -100,8 +105,8 @@ class Ledger:
         """
         plan = {"format": 1, "config": config.to_dict(), "encoder": fingerprint.to_dict()}
         manifest = config.manifest(fingerprint)
-        earlier = None if store is None else Earlier.open(store, plan, manifest)
-        ledger = cls(folder, plan, manifest, earlier)
+        earlier = Earlier.open(store, plan, manifest) if store is not None and store.exists() else None
+        ledger = cls(folder, plan, manifest, store, earlier)
         if (folder / "plan.json").exists():
             _require_same(plan, _read_json(folder / "plan.json"), folder, "delete the folder to start again")
         elif earlier is None:  # otherwise there may be nothing to do
@@ -112,6 +117,18 @@ class Ledger:
         if not (self.folder / "plan.json").exists():
             write_json(self.folder / "plan.json", self.plan)
         (self.folder / "items").mkdir(exist_ok=True)
+
+    def look_again(self, videos: Sequence[Video]) -> None:
+        """Take up the store if another run has packed it since; what it holds is finished.
+
+        Raises:
+            MismatchError: it was made with other settings, or has videos that are not among these.
+        """
+        store = self.store
+        if store is None or not was_extracted(store) or (self.earlier and self.earlier.facts == _list_facts(store)):
+            return
+        self.earlier = Earlier.open(store, self.plan, self.manifest)
+        self.earlier.dropped(videos)
 
     def record(self, video: Video) -> dict[str, Any] | None:
         """Return the outcome of a video and the facts of its file as plain JSON values; see `outcome`."""
@@ -136,12 +153,18 @@ class Ledger:
 
     def finish(self, video: Video, outcome: Outcome, rows: np.ndarray | None = None) -> Outcome:
         """Keep the outcome of a video that was still to do, and its rows; see `Keeper`."""
+        try:
+            self._write(video, outcome, rows)
+        except FileNotFoundError:  # another run has packed the store, and removes the folder
+            self._write(video, outcome, rows)
+        return outcome
+
+    def _write(self, video: Video, outcome: Outcome, rows: np.ndarray | None) -> None:
         self._begin()
         if rows is not None:
             with atomic_write(self._path(video.video_id, ".npy"), "wb") as file:
                 np.save(file, rows, allow_pickle=False)
         write_json(self._path(video.video_id, ".json"), {**asdict(outcome), "file": self._looked_at[video.video_id]})
-        return outcome
 
     def rows(self, video_id: str) -> np.ndarray:
         """Return the rows of a finished video.
@@ -177,19 +200,21 @@ class Earlier:
     store: Path
     records: dict[str, dict[str, Any]]
     source: PackedSource
+    facts: list[int] | None
+    """Of the file of the outcomes: another run that packs writes it anew."""
 
     @classmethod
     def open(cls, store: Path, plan: dict[str, Any], manifest: SourceManifest) -> Earlier:
         """Open a store; see `Ledger.open`."""
         if not was_extracted(store):
             raise OutputExistsError(store)
-        path = _beside(store, "plan.json")
+        path, facts = _beside(store, "plan.json"), _list_facts(store)
         _require_same(plan, _read_json(path), store, "choose another output, or pass --overwrite to start again")
         source = PackedSource.load(store / "video" / manifest.family)
         if source.manifest != manifest:  # packed there by other means since
             raise OutputExistsError(store)
         records = {name: row for name, row in _records(store).items() if row["error"] or name in source}
-        return cls(store, records, source)
+        return cls(store, records, source, facts)
 
     def dropped(self, videos: Sequence[Video], hidden: Sequence[Path] = (), drop: bool = False) -> list[str]:
         """Return the ids of those videos of the store that are not among these, and so would be left out of it.
@@ -241,6 +266,10 @@ def keep_ids(videos: Sequence[Video], store: Path) -> list[Video]:
 
     found = (Video(name or free(video), video.path) for video, name in kept.items())
     return sorted(found, key=lambda video: video.video_id)
+
+
+def _list_facts(store: Path) -> list[int] | None:
+    return _file_facts(_beside(store, "videos.jsonl"))
 
 
 def _absolute(path: str) -> str:
@@ -307,18 +336,39 @@ def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bo
     """Make the store of all finished videos, and ``<store>.videos.jsonl`` with every outcome beside it.
 
     The same videos give the same bytes, whoever extracted them in whatever order. The store that the ledger was opened
-    with is replaced.
+    with is replaced; where another run has packed it meanwhile, what that made counts as finished.
 
     Returns:
         the outcomes, in the order of the ids.
 
     Raises:
         DataError: a video is still to do, or there is none with features.
+        MismatchError: another run has packed other videos or with other settings meanwhile.
         OutputExistsError: `output` is there and `overwrite` is false.
     """
+    with _alone(ledger.folder):
+        ledger.look_again(videos)
+        return _pack(videos, ledger, output, overwrite)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait while another run packs; where files cannot be locked nobody waits."""
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):  # OSError: the other has finished, and removed the folder
+            import fcntl
+
+            fcntl.flock(stack.enter_context(open(folder / "lock", "wb")), fcntl.LOCK_EX)
+        yield
+
+
+def _pack(videos: Sequence[Video], ledger: Ledger, output: Path, overwrite: bool) -> list[Outcome]:
     records = [record for video in videos if (record := ledger.record(video)) is not None]
     if len(records) < len(videos):
-        raise DataError(f"{len(videos) - len(records)} of {count_of(len(videos), 'video')} still to do; extract first")
+        raise DataError(
+            f"{len(videos) - len(records)} of {count_of(len(videos), 'video')} still to do: not begun, changed or "
+            "packed by another run meanwhile; extract again to go on"
+        )
     outcomes = [_outcome_of(record) for record in records]
     good = [outcome.video_id for outcome in outcomes if outcome.error is None]
     if not good:

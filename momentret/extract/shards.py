@@ -51,7 +51,7 @@ class Job:
         encoder = load_encoder(self.encoder, device=self.device, precision=self.precision)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(self.threads)
-        store = self.output if self.output.exists() and not self.overwrite else None
+        store = None if self.overwrite else self.output
         return encoder, Ledger.open(partial_folder(self.output), self.config, encoder.fingerprint, store)
 
     def find(self, shard: str | None = None, hidden: Hidden = tell_hidden) -> list[Video]:

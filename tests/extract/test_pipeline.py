@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from momentret.encoders import FakeEncoder
 from momentret.errors import ConfigError, DataError, MismatchError
 from momentret.extract import ExtractConfig, Ledger, Outcome, clip_vectors, extract, find_videos, pack, partial_folder
-from momentret.extract.ledger import was_extracted
+from momentret.extract.ledger import _alone, was_extracted
 from momentret.features import FeatureConfig, FeatureStore, open_store
 from momentret.video import Limits, Sampling, sample_frames
 
@@ -187,10 +188,67 @@ def test_nothing_but_quarantine_is_an_error(tmp_path: Path) -> None:
         run(tmp_path / "in", tmp_path / "store")
 
 
+@pytest.mark.parametrize("done", [0, 2, 4])
+def test_a_store_that_another_run_has_packed_meanwhile_is_taken_up(tmp_path: Path, done: int) -> None:
+    encoder, output, videos = FakeEncoder(), tmp_path / "store", find_videos([films(tmp_path / "in", 4)])
+    ours, other = (Ledger.open(partial_folder(output), CONFIG, encoder.fingerprint, output) for _ in range(2))
+    outcomes = extract(videos, encoder, CONFIG, ours)
+    for _ in range(done):
+        next(outcomes)
+    list(extract(videos, encoder, CONFIG, other))
+    pack(videos, other, output)
+    before = content(output)
+    list(outcomes)
+    assert [outcome.video_id for outcome in pack(videos, ours, output)] == [f"film {i}" for i in range(4)]
+    assert content(output) == before
+    assert not partial_folder(output).exists()
+
+
+def test_other_videos_that_another_run_has_packed_meanwhile_are_not_lost(tmp_path: Path) -> None:
+    encoder, output = FakeEncoder(), tmp_path / "store"
+    videos, others = find_videos([films(tmp_path / "in", 1)]), find_videos([film(tmp_path / "b.mp4", [("red", 1.0)])])
+    ours, other = (Ledger.open(partial_folder(output), CONFIG, encoder.fingerprint, output) for _ in range(2))
+    list(extract(others, encoder, CONFIG, other))
+    pack(others, other, output)
+    list(extract(videos, encoder, CONFIG, ours))
+    with pytest.raises(MismatchError, match=r"holds 1 video that the paths do not give \(first: 'b'"):
+        pack(videos, ours, output)
+    assert store(output).read_video("b")[0].shape == (2, 32)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks files as POSIX has it")
+def test_one_run_packs_at_a_time(tmp_path: Path) -> None:
+    encoder, output, videos = FakeEncoder(), tmp_path / "store", find_videos([films(tmp_path / "in", 2)])
+    ledger = Ledger.open(partial_folder(output), CONFIG, encoder.fingerprint, output)
+    list(extract(videos, encoder, CONFIG, ledger))
+    with _alone(ledger.folder):
+        second = threading.Thread(target=pack, args=(videos, ledger, output))
+        second.start()
+        second.join(0.3)
+        assert not output.exists()
+    second.join(60)
+    assert output.exists()
+
+
+def test_a_folder_that_another_run_removes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (video,) = find_videos([film(tmp_path / "a.mp4", [("red", 1.0)])])
+    ledger, begin = Ledger.open(tmp_path / "partial", CONFIG, FakeEncoder().fingerprint), Ledger._begin
+
+    def once(ledger: Ledger) -> None:
+        monkeypatch.setattr(Ledger, "_begin", begin)
+        shutil.rmtree(ledger.folder)
+        raise FileNotFoundError  # as the writing would
+
+    assert ledger.outcome(video) is None
+    monkeypatch.setattr(Ledger, "_begin", once)
+    ledger.finish(video, Outcome("a", str(video.path)), np.zeros((1, 32), np.float32))
+    assert ledger.outcome(video) is not None
+
+
 def test_a_store_is_not_made_while_videos_are_to_do(tmp_path: Path) -> None:
     films(tmp_path / "in", 2)
     ledger = Ledger.open(tmp_path / "partial", CONFIG, FakeEncoder().fingerprint)
-    with pytest.raises(DataError, match="2 of 2 videos still to do"):
+    with pytest.raises(DataError, match="2 of 2 videos still to do: not begun, changed or packed by"):
         pack(find_videos([tmp_path / "in"]), ledger, tmp_path / "store")
 
 
