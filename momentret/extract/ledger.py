@@ -14,6 +14,8 @@ that want the same store pack it one after the other (`lock` in the folder), and
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import shutil
@@ -100,6 +102,7 @@ class Ledger:
                 alone.
 
         Raises:
+            DataError: the folder cannot be made.
             MismatchError: the folder or the store was made with others.
             OutputExistsError: the store was not made by an extraction.
         """
@@ -110,7 +113,8 @@ class Ledger:
         if (folder / "plan.json").exists():
             _require_same(plan, _read_json(folder / "plan.json"), folder, "delete the folder to start again")
         elif earlier is None:  # otherwise there may be nothing to do
-            ledger._begin()
+            with _writing(folder):
+                ledger._begin()
         return ledger
 
     def _begin(self) -> None:
@@ -152,18 +156,25 @@ class Ledger:
         return self.earlier is not None and not self.folder.exists()
 
     def finish(self, video: Video, outcome: Outcome, rows: np.ndarray | None = None) -> Outcome:
-        """Keep the outcome of a video that was still to do, and its rows; see `Keeper`."""
-        try:
-            self._write(video, outcome, rows)
-        except FileNotFoundError:  # another run has packed the store, and removes the folder
-            self._write(video, outcome, rows)
+        """Keep the outcome of a video that was still to do, and its rows; see `Keeper`.
+
+        Raises:
+            DataError: it cannot be written: the disk is full.
+        """
+        with _writing(self.folder):
+            try:
+                self._write(video, outcome, rows)
+            except FileNotFoundError:  # another run has packed the store, and removes the folder
+                self._write(video, outcome, rows)
         return outcome
 
     def _write(self, video: Video, outcome: Outcome, rows: np.ndarray | None) -> None:
         self._begin()
         if rows is not None:
+            content = io.BytesIO()  # np.save to a file does not say why it fails
+            np.save(content, rows, allow_pickle=False)
             with atomic_write(self._path(video.video_id, ".npy"), "wb") as file:
-                np.save(file, rows, allow_pickle=False)
+                file.write(content.getbuffer())
         write_json(self._path(video.video_id, ".json"), {**asdict(outcome), "file": self._looked_at[video.video_id]})
 
     def rows(self, video_id: str) -> np.ndarray:
@@ -186,6 +197,19 @@ class Ledger:
     def _path(self, video_id: str, ending: str) -> Path:
         name = blake2b(video_id.encode(), digest_size=16).hexdigest()
         return self.folder / "items" / f"{name}{ending}"
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Let an error of writing name the path, and the next step: what is finished is safe, and the next run goes on."""
+    try:
+        yield
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        step = "make room on the disk" if is_full else "see that it can be written"
+        raise DataError(
+            f"{str(path)!r} cannot be written ({error.strerror or error}); {step} and run the same command again"
+        ) from error
 
 
 def _outcome_of(record: dict[str, Any]) -> Outcome:
@@ -342,7 +366,7 @@ def pack(videos: Sequence[Video], ledger: Ledger, output: Path, *, overwrite: bo
         the outcomes, in the order of the ids.
 
     Raises:
-        DataError: a video is still to do, or there is none with features.
+        DataError: a video is still to do, there is none with features, or the disk is full.
         MismatchError: another run has packed other videos or with other settings meanwhile.
         OutputExistsError: `output` is there and `overwrite` is false.
     """
@@ -377,7 +401,7 @@ def _pack(videos: Sequence[Video], ledger: Ledger, output: Path, overwrite: bool
     def items() -> Iterator[tuple[str, np.ndarray]]:
         return ((video_id, ledger.rows(video_id)) for video_id in good)
 
-    with staged_folder(output, overwrite or ledger.earlier is not None) as stage:
+    with _writing(output), staged_folder(output, overwrite or ledger.earlier is not None) as stage:
         write_family(stage / "video" / ledger.manifest.family, ledger.manifest, items())
         # before the store is there: one without them is not taken for an extraction's
         write_json(_beside(output, "plan.json"), ledger.plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -214,6 +215,47 @@ def test_other_videos_that_another_run_has_packed_meanwhile_are_not_lost(tmp_pat
     with pytest.raises(MismatchError, match=r"holds 1 video that the paths do not give \(first: 'b'"):
         pack(videos, ours, output)
     assert store(output).read_video("b")[0].shape == (2, 32)
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        ("Ledger._begin", "store.partial"),
+        ("atomic_write", "store.partial"),
+        ("write_family", "store"),
+        ("write_jsonl", "store"),
+    ],
+)
+def test_a_full_disk_names_the_path_and_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, name: str
+) -> None:
+    films(tmp_path / "in", 1)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"momentret.extract.ledger.{step}", Mock(side_effect=full))
+        with pytest.raises(DataError) as raised:
+            run(tmp_path / "in", tmp_path / "store")
+    assert str(raised.value) == (
+        f"'{tmp_path / name}' cannot be written (No space left on device); make room on the disk and run the same "
+        "command again"
+    )
+    run(tmp_path / "in", tmp_path / "store")
+    assert len(store(tmp_path / "store").read_video("film 0")[0]) == 4
+
+
+def test_rows_that_cannot_be_written_whole_say_why(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    (video,) = find_videos([film(tmp_path / "a.mp4", [("red", 1.0)])])
+    ledger = Ledger.open(tmp_path / "partial", CONFIG, FakeEncoder().fingerprint)
+    assert ledger.outcome(video) is None
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(DataError, match=r"partial' cannot be written \(File too large\); see that it can be"):
+            ledger.finish(video, Outcome("a", "a.mp4"), np.zeros((1000, 32), np.float32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert ledger.outcome(video) is None
 
 
 @pytest.mark.skipif(os.name != "posix", reason="locks files as POSIX has it")
