@@ -25,7 +25,7 @@ _CHUNK = 4_096
 """Pooled vectors at a time: what is computed from them for one query stays in the cache."""
 _GLANCED = 16_384
 """Vectors that the sieve looks at at a time."""
-_OUTLINED = 0.15
+_OUTLINED = 0.1
 """Share of the chapters that the sieve looks at for their outlines; three times what it keeps at the least."""
 _INT8 = np.dtype("int8")
 

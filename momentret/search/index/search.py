@@ -17,7 +17,7 @@ from momentret.search.index.windows import score_runs
 
 __all__ = ["score_matrix", "search_segments"]
 
-_SIEVE_SHARE, _SIEVE_LEAST = (0.02, 0.01), 1_500
+_SIEVE_SHARE, _SIEVE_LEAST = (0.02, 0.007), 1_500
 """Chapters that the sieve keeps of a segment; of very many, which have outlines, a smaller share."""
 _EXACT_CLIPS = 16_384
 _PROOF_STEP = 64
