@@ -181,6 +181,17 @@ def test_videos_of_one_name_do_not_share_a_cut(film: Path, tmp_path: Path) -> No
     assert [plain(path) for path in (tmp_path / "out").iterdir()] == ["film-0s-0.5s-copy.mp4"] * 2
 
 
+def test_a_video_that_changed_is_cut_again(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(film.read_bytes())
+    assert momentret("cut", path, "-w", "0.5-1", "-o", tmp_path / "out") == 0
+    assert momentret("cut", film, "-w", "1-2", "-o", path, "--overwrite") == 0
+    assert momentret("cut", path, "-w", "0.5-1", "-o", tmp_path / "out") == 0
+    assert "there already" not in capsys.readouterr().err
+    numbers = {first_number(cut) for cut in (tmp_path / "out").iterdir()}
+    assert len(numbers) == 2
+
+
 def test_a_finished_run_can_be_repeated(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["cut", film, "-w", "0-0.5", "-w", "0.7-1", "--copy", "-o", tmp_path / "out"]
     assert momentret(*arguments) == 0

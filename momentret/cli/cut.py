@@ -36,15 +36,24 @@ class _Job:
     def name(self, exact: bool) -> str:
         """Return a file name without its ending that says what is cut, and whether it is copied.
 
-        Videos of one name in several folders do not share it: what is cut of the second would count as there already.
+        Videos of one name in several folders do not share it, nor does one that changed with what it was: what is cut
+        of the second would count as there already.
         """
-        from momentret.extract.videos import path_hash
-        from momentret.files import valid_text
-
         rank = "" if self.rank is None else f"{self.rank:02d}-"
         window = f"{_number(self.start)}s-{_number(self.end)}s"
-        place = path_hash(Path(valid_text(os.path.abspath(self.path))))  # noqa: PTH100  resolving would follow links
-        return f"{rank}{_slug(self.path.stem)}-{window}{'' if exact else '-copy'}-{place}"
+        return f"{rank}{_slug(self.path.stem)}-{window}{'' if exact else '-copy'}-{_file_hash(self.path)}"
+
+
+def _file_hash(path: Path) -> str:
+    """Return a few letters for the path, the size and the modification time of a file."""
+    from momentret.extract.videos import path_hash
+    from momentret.files import valid_text
+
+    whole = os.path.abspath(path)  # noqa: PTH100  resolving would follow links
+    with suppress(OSError, ValueError):
+        status = path.stat()
+        whole += f"\0{status.st_size} {status.st_mtime_ns}"
+    return path_hash(Path(valid_text(whole)))
 
 
 def cut(
@@ -71,8 +80,8 @@ def cut(
 
     A found window is short, so the default is --exact: the file shows what was found, from its first frame to its last,
     and plays everywhere. Files in the folder are named by the video, the window as it is cut, copy if it is one, and
-    eight letters for the video's path. Those that exist are left alone and the others are cut, so a run can be
-    repeated: it says how many were there already. Exit 1 if nothing could be cut.
+    eight letters that stand for the video's path, size and date. Those that exist are left alone and the others are
+    cut, so a run can be repeated: it says how many were there already. Exit 1 if nothing could be cut.
     """
     from momentret.errors import ConfigError
     from momentret.video import IsolatedCutter, Limits
