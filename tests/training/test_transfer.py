@@ -50,7 +50,6 @@ def test_a_loader_s_workers_send_what_the_process_makes_itself(tiny_data: Path, 
         assert_same(own, other)
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.parametrize(("cores", "on_gpu", "workers"), [(16, True, 8), (4, True, 3), (1, True, 0), (16, False, 0)])
 def test_as_many_processes_load_as_cores_are_free(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, on_gpu: bool, workers: int
