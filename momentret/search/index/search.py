@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from momentret.machine import on_one_thread
 from momentret.search.index.device import device_scores
 from momentret.search.index.first_stage import pooled_scores, sieve, video_bounds
 from momentret.search.index.hits import Placed, best_chapters, best_hits, candidates_of, reach_of, window_lengths
@@ -25,6 +26,7 @@ _ROUNDING = 1e-5
 """More than float32 sums of 2,000 products can be off."""
 
 
+@on_one_thread()
 def search_segments(
     segments: Sequence[Segment], queries: Sequence[np.ndarray], options: SearchOptions
 ) -> list[SearchResult]:
@@ -141,6 +143,7 @@ def video_scores(
             yield from zip(part.tolist(), best.tolist(), strict=True)
 
 
+@on_one_thread()
 def score_matrix(segments: Sequence[Segment], queries: Sequence[np.ndarray], options: SearchOptions) -> np.ndarray:
     """Return the score of the best window of every video that is there ``(B, N)`` float32, in the order of `segments`.
 
