@@ -13,7 +13,7 @@ from momentret.encoders import Encoder
 from momentret.errors import DataError
 from momentret.extract import ExtractConfig, Outcome, extract, find_videos
 from momentret.extract import Video as ToExtract
-from momentret.search.index import Video
+from momentret.search.index import SeenFile, Video
 from momentret.words import count_of
 
 __all__ = ["extract_videos"]
@@ -33,20 +33,18 @@ class _MemoryKeeper:
     def finish(self, video: ToExtract, outcome: Outcome, rows: np.ndarray | None = None) -> Outcome:
         """Keep a video."""
         if rows is not None:
-            path = os.path.abspath(video.path)  # noqa: PTH100  resolving would follow links
-            size, modified = _look_at(path)
-            record = Video(video.video_id, path, "", outcome.duration, self.clip_length, size=size, modified=modified)
+            file = SeenFile.of(os.path.abspath(video.path))  # noqa: PTH100  resolving would follow links
+            record = Video(
+                video.video_id,
+                file.path,
+                "",
+                duration=outcome.duration,
+                clip_length=self.clip_length,
+                size=file.size,
+                modified=file.modified,
+            )
             self.found[video.video_id] = record, rows
         return outcome
-
-
-def _look_at(path: str) -> tuple[int, float]:
-    """Return the size and the modification time of a file, zeros if it is gone by now."""
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return 0, 0.0
-    return status.st_size, status.st_mtime
 
 
 def extract_videos(

@@ -215,7 +215,7 @@ def plan_update(
     roots = [os.path.abspath(path) for path in paths]  # noqa: PTH100  resolving would follow links
     quarantine = Quarantine(index.folder)
     listed, hidden = _list(roots)
-    seen = {path: _look_at(path) for path in listed}
+    seen = {path: SeenFile.of(path) for path in listed}  # what cannot be looked at is found out when decoded
     kept_out = set() if retry else {path for path, file in seen.items() if _is_known_bad(file, quarantine)}
     hashes: dict[str, str] = {}
 
@@ -249,15 +249,6 @@ def _list(roots: Sequence[str]) -> tuple[dict[str, ToExtract], set[str]]:
         hidden.add(str(path))
 
     return {str(video.path): video for video in find_videos([Path(root) for root in roots], note)}, hidden
-
-
-def _look_at(path: str) -> SeenFile:
-    """Return what a listing shows of a file; one that cannot be looked at has no size and is found out when decoded."""
-    try:
-        status = Path(path).stat()
-    except (OSError, ValueError):
-        return SeenFile(path, 0, 0.0)
-    return SeenFile(path, status.st_size, status.st_mtime)
 
 
 def content_hash(path: str) -> str:

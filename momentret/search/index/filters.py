@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -78,6 +79,15 @@ class SeenFile:
     size: int
     modified: float
     """Seconds since 1970."""
+
+    @classmethod
+    def of(cls, path: str) -> SeenFile:
+        """Look at a file; one that cannot be looked at has no size, and no time."""
+        try:
+            status = Path(path).stat()
+        except (OSError, ValueError):
+            return cls(path, 0, 0.0)
+        return cls(path, status.st_size, status.st_mtime)
 
 
 @dataclass(frozen=True, slots=True)
