@@ -46,14 +46,12 @@ class _Job:
 
 def _file_hash(path: Path) -> str:
     """Return a few letters for the path, the size and the modification time of a file."""
-    from momentret.extract.videos import path_hash
+    from momentret.extract.videos import file_facts, path_hash
     from momentret.files import valid_text
 
     whole = os.path.abspath(path)  # noqa: PTH100  resolving would follow links
-    with suppress(OSError, ValueError):
-        status = path.stat()
-        whole += f"\0{status.st_size} {status.st_mtime_ns}"
-    return path_hash(Path(valid_text(whole)))
+    facts = " ".join(map(str, file_facts(path) or []))
+    return path_hash(Path(valid_text(f"{whole}\0{facts}")))
 
 
 def cut(

@@ -26,7 +26,7 @@ from momentret.cli.extraction import (
 from momentret.words import count_of
 
 if TYPE_CHECKING:
-    from momentret.extract import Job, Outcome, Video
+    from momentret.extract import Job, Outcome
 
 __all__ = ["extract"]
 
@@ -74,7 +74,7 @@ def extract(
     done. Exit 1 if there is nothing but quarantine.
     """
     from momentret.errors import ConfigError
-    from momentret.extract import ExtractConfig, Job, pack, require_paths, take_shard, was_extracted
+    from momentret.extract import ExtractConfig, Job, noted_in, pack, require_paths, take_shard, was_extracted
     from momentret.extract import extract as carry_out
     from momentret.files import refuse_existing
     from momentret.video import Limits
@@ -98,7 +98,8 @@ def extract(
         precision,
         overwrite,
     )
-    everything, hidden = _listed(job)
+    hidden: set[str] = set()
+    everything = job.find(hidden=noted_in(hidden))
     mine = take_shard(everything, shard) if shard else everything
     if ray is not None:
         from momentret.extract.cluster import require_cluster
@@ -129,19 +130,6 @@ def extract(
     news = f"{len(done)} extracted now" + (f", {len(left_out)} left out" if left_out else "")
     _report(kept, done, time.monotonic() - began, where, as_json, news if done or not idle else "nothing new")
     return 0 if not kept or any(outcome.error is None for outcome in kept) else 1
-
-
-def _listed(job: Job) -> tuple[list[Video], list[Path]]:
-    """Return all videos, and what could not be looked at, which is named on stderr."""
-    from momentret.extract import tell_hidden
-
-    hidden: list[Path] = []
-
-    def note(path: Path, error: OSError) -> None:
-        tell_hidden(path, error)
-        hidden.append(path)
-
-    return job.find(hidden=note), hidden
 
 
 def _share_out(job: Job, videos: int, processes: int | None, ray: str | None) -> None:

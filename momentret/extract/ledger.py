@@ -19,7 +19,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -31,7 +31,7 @@ import numpy as np
 from momentret.encoders import Fingerprint
 from momentret.errors import DataError, FeatureError, MismatchError, OutputExistsError
 from momentret.extract.config import ExtractConfig
-from momentret.extract.videos import Video, path_hash, shown_path
+from momentret.extract.videos import Video, file_facts, is_hidden, path_hash, shown_path
 from momentret.features import PackedSource, SourceManifest, staged_folder, write_family
 from momentret.files import atomic_write, json_rows, write_json, write_jsonl
 from momentret.video import DecodeReport
@@ -138,7 +138,7 @@ class Ledger:
         """Return the outcome of a video and the facts of its file as plain JSON values; see `outcome`."""
         path = self._path(video.video_id, ".json")
         record = _read_json(path) if path.exists() else self.earlier and self.earlier.records.get(video.video_id)
-        facts = self._looked_at[video.video_id] = _file_facts(video.path)
+        facts = self._looked_at[video.video_id] = file_facts(video.path)
         return record if record and record.get("file") == facts else None
 
     def outcome(self, video: Video) -> Outcome | None:
@@ -240,7 +240,7 @@ class Earlier:
         records = {name: row for name, row in _records(store).items() if row["error"] or name in source}
         return cls(store, records, source, facts)
 
-    def dropped(self, videos: Sequence[Video], hidden: Sequence[Path] = (), drop: bool = False) -> list[str]:
+    def dropped(self, videos: Sequence[Video], hidden: Set[str] = frozenset(), drop: bool = False) -> list[str]:
         """Return the ids of those videos of the store that are not among these, and so would be left out of it.
 
         Args:
@@ -252,12 +252,12 @@ class Earlier:
             MismatchError: there are some, and `drop` is false or their files may be there, where we could not look.
         """
         names = sorted(set(self.source.ids()) - {video.video_id for video in videos})
-        folders = {_absolute(shown_path(path)) for path in hidden}
+        places = {_absolute(shown_path(Path(path))) for path in hidden}
         for name in names:
-            path = Path(_absolute(self._path(name)))
-            if folders and not folders.isdisjoint(map(str, [path, *path.parents])):
+            path = _absolute(self._path(name))
+            if is_hidden(path, places):
                 raise MismatchError(
-                    f"{str(self.store)!r} holds {name!r} of {str(path)!r}, and that cannot be looked at; "
+                    f"{str(self.store)!r} holds {name!r} of {path!r}, and that cannot be looked at; "
                     "make its folder readable, or choose another output"
                 )
         if names and not drop:
@@ -293,7 +293,7 @@ def keep_ids(videos: Sequence[Video], store: Path) -> list[Video]:
 
 
 def _list_facts(store: Path) -> list[int] | None:
-    return _file_facts(_beside(store, "videos.jsonl"))
+    return file_facts(_beside(store, "videos.jsonl"))
 
 
 def _absolute(path: str) -> str:
@@ -340,15 +340,6 @@ def _require_same(plan: dict[str, Any], begun: dict[str, Any], folder: Path, way
             f"{folder} was begun with {part} {name} {found.get(name)!r}, now it is {values[name]!r}; "
             f"go on with the same options, or {way_out}"
         )
-
-
-def _file_facts(path: Path) -> list[int] | None:
-    """Return size and time of change, None if there is no such file."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return None
-    return [status.st_size, status.st_mtime_ns]
 
 
 def partial_folder(output: Path) -> Path:

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -15,7 +15,19 @@ from pathlib import Path
 from momentret.errors import ConfigError, DataError
 from momentret.files import clean_name
 
-__all__ = ["Hidden", "Video", "find_videos", "path_hash", "require_paths", "shown_path", "take_shard", "tell_hidden"]
+__all__ = [
+    "Hidden",
+    "Video",
+    "file_facts",
+    "find_videos",
+    "is_hidden",
+    "noted_in",
+    "path_hash",
+    "require_paths",
+    "shown_path",
+    "take_shard",
+    "tell_hidden",
+]
 
 Hidden = Callable[[Path, OSError], None]
 """Told of a folder that cannot be listed, or of a file that may be a video and cannot be read, and why."""
@@ -61,6 +73,21 @@ def tell_hidden(path: Path, error: OSError) -> None:
     level = logging.INFO if os.path.isfile(path) else logging.WARNING  # noqa: PTH113  never fails
     why = error.strerror or error
     logger.log(level, "%r cannot be read (%s): what is there is not looked at", shown_path(path), why)
+
+
+def noted_in(places: set[str]) -> Hidden:
+    """Return a `Hidden` that warns as `tell_hidden` does, and adds the path to `places`."""
+
+    def note(path: Path, error: OSError) -> None:
+        tell_hidden(path, error)
+        places.add(str(path))
+
+    return note
+
+
+def is_hidden(path: str, places: Set[str]) -> bool:
+    """Tell whether a path is one of those that could not be looked at, or lies below one."""
+    return bool(places) and not places.isdisjoint([path, *map(str, Path(path).parents)])
 
 
 def find_videos(paths: Sequence[Path], hidden: Hidden = tell_hidden) -> list[Video]:
@@ -140,6 +167,15 @@ def _begins_like_video(path: Path, hidden: Hidden) -> bool:
 def shown_path(path: Path) -> str:
     """Return a path for people and JSON: bytes that are no text become escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def file_facts(path: Path) -> list[int] | None:
+    """Return size and time of change, None if there is no such file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def path_hash(path: Path) -> str:

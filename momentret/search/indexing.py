@@ -30,10 +30,11 @@ from momentret.extract import (
     Outcome,
     extract,
     find_videos,
+    is_hidden,
+    noted_in,
     path_hash,
     require_paths,
     shown_path,
-    tell_hidden,
 )
 from momentret.extract import Video as ToExtract
 from momentret.extract.pipeline import Watch
@@ -214,7 +215,8 @@ def plan_update(
     require_paths(paths)
     roots = [os.path.abspath(path) for path in paths]  # noqa: PTH100  resolving would follow links
     quarantine = Quarantine(index.folder)
-    listed, hidden = _list(roots)
+    hidden: set[str] = set()
+    listed = {str(video.path): video for video in find_videos([Path(root) for root in roots], noted_in(hidden))}
     seen = {path: SeenFile.of(path) for path in listed}  # what cannot be looked at is found out when decoded
     kept_out = set() if retry else {path for path, file in seen.items() if _is_known_bad(file, quarantine)}
     hashes: dict[str, str] = {}
@@ -228,7 +230,7 @@ def plan_update(
     known = [
         index.video(name)
         for name, path, _ in files
-        if path in listed or (_is_below(path, roots) and not _is_hidden(path, hidden))
+        if path in listed or (_is_below(path, roots) and not is_hidden(path, hidden))
     ]
     looked_at = [file for path, file in seen.items() if path not in kept_out]
     found = changes(looked_at, known, hash_once, progress)
@@ -238,17 +240,6 @@ def plan_update(
         _note_touched(index, video, seen[video.path])
     _forget_gone(quarantine, roots, hidden, seen)
     return Update(index, found, _to_extract(index, found, listed, hashes), remove_missing)
-
-
-def _list(roots: Sequence[str]) -> tuple[dict[str, ToExtract], set[str]]:
-    """Return the files by path, and the paths of folders that cannot be listed or files that cannot be read."""
-    hidden: set[str] = set()
-
-    def note(path: Path, error: OSError) -> None:
-        tell_hidden(path, error)
-        hidden.add(str(path))
-
-    return {str(video.path): video for video in find_videos([Path(root) for root in roots], note)}, hidden
 
 
 def content_hash(path: str) -> str:
@@ -288,10 +279,6 @@ def _is_below(path: str, roots: Sequence[str]) -> bool:
     return any(path == root or path.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
 
 
-def _is_hidden(path: str, hidden: set[str]) -> bool:
-    return bool(hidden) and not hidden.isdisjoint([path, *map(str, Path(path).parents)])
-
-
 def _is_gone(path: str) -> bool:
     """Tell whether there is no such file; one that cannot be looked at may be there."""
     try:
@@ -309,7 +296,7 @@ def _forget_gone(quarantine: Quarantine, roots: Sequence[str], hidden: set[str],
     shown_hidden = {shown_path(Path(path)) for path in hidden}
     shown = {shown_path(Path(path)) for path in seen}
     gone = {row.path for row in quarantine.all() if _is_below(row.path, shown_roots) and row.path not in shown}
-    quarantine.drop({path for path in gone if not _is_hidden(path, shown_hidden)})
+    quarantine.drop({path for path in gone if not is_hidden(path, shown_hidden)})
 
 
 def _moved_in(
