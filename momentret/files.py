@@ -19,6 +19,7 @@ from typing import IO, Any
 from momentret.errors import DataError, OutputExistsError
 
 __all__ = [
+    "absolute",
     "atomic_path",
     "atomic_write",
     "blamed_on",
@@ -43,6 +44,11 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise `OutputExistsError` if `path` exists and may not be overwritten."""
     if path.exists() and not overwrite:
         raise OutputExistsError(path)
+
+
+def absolute(path: Path | str) -> str:
+    """Return a path from the root on. Links in it stay: a video is known by the path that it was given by."""
+    return os.path.abspath(path)  # noqa: PTH100  resolving would follow links
 
 
 @contextmanager

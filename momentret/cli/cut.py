@@ -47,11 +47,10 @@ class _Job:
 def _file_hash(path: Path) -> str:
     """Return a few letters for the path, the size and the modification time of a file."""
     from momentret.extract.videos import file_facts, path_hash
-    from momentret.files import valid_text
+    from momentret.files import absolute, valid_text
 
-    whole = os.path.abspath(path)  # noqa: PTH100  resolving would follow links
     facts = " ".join(map(str, file_facts(path) or []))
-    return path_hash(Path(valid_text(f"{whole}\0{facts}")))
+    return path_hash(Path(valid_text(f"{absolute(path)}\0{facts}")))
 
 
 def cut(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -211,10 +210,11 @@ def _opened(
 def _filter(
     folder: Path | None, shortest: float | None, longest: float | None, after: datetime | None, before: datetime | None
 ) -> Filter:
+    from momentret.files import absolute
     from momentret.search.index import Filter
 
     return Filter(
-        folder=None if folder is None else os.path.abspath(folder),  # noqa: PTH100  as in the index: links stay
+        folder=None if folder is None else absolute(folder),
         shortest=shortest,
         longest=longest,
         after=None if after is None else _seconds(after, "after"),

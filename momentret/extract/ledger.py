@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import io
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
@@ -33,7 +32,7 @@ from momentret.errors import DataError, FeatureError, MismatchError, OutputExist
 from momentret.extract.config import ExtractConfig
 from momentret.extract.videos import Video, file_facts, is_hidden, path_hash, shown_path
 from momentret.features import PackedSource, SourceManifest, staged_folder, write_family
-from momentret.files import atomic_write, json_rows, write_json, write_jsonl
+from momentret.files import absolute, atomic_write, json_rows, write_json, write_jsonl
 from momentret.video import DecodeReport
 from momentret.words import count_of
 
@@ -252,9 +251,9 @@ class Earlier:
             MismatchError: there are some, and `drop` is false or their files may be there, where we could not look.
         """
         names = sorted(set(self.source.ids()) - {video.video_id for video in videos})
-        places = {_absolute(shown_path(Path(path))) for path in hidden}
+        places = {absolute(shown_path(Path(path))) for path in hidden}
         for name in names:
-            path = _absolute(self._path(name))
+            path = absolute(self._path(name))
             if is_hidden(path, places):
                 raise MismatchError(
                     f"{str(self.store)!r} holds {name!r} of {path!r}, and that cannot be looked at; "
@@ -280,8 +279,8 @@ def keep_ids(videos: Sequence[Video], store: Path) -> list[Video]:
     Raises:
         DataError: the store's list is damaged.
     """
-    known = {_absolute(row["path"]): name for name, row in _records(store).items()}
-    kept = {video: known.get(_absolute(shown_path(video.path))) for video in videos}
+    known = {absolute(row["path"]): name for name, row in _records(store).items()}
+    kept = {video: known.get(absolute(shown_path(video.path))) for video in videos}
     taken = {name.casefold() for name in kept.values() if name is not None}
 
     def free(video: Video) -> str:
@@ -294,10 +293,6 @@ def keep_ids(videos: Sequence[Video], store: Path) -> list[Video]:
 
 def _list_facts(store: Path) -> list[int] | None:
     return file_facts(_beside(store, "videos.jsonl"))
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(path)  # noqa: PTH100  resolving would follow links
 
 
 def _records(store: Path) -> dict[str, dict[str, Any]]:

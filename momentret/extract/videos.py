@@ -13,7 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from momentret.errors import ConfigError, DataError
-from momentret.files import clean_name
+from momentret.files import absolute, clean_name
 
 __all__ = [
     "Hidden",
@@ -111,7 +111,7 @@ def find_videos(paths: Sequence[Path], hidden: Hidden = tell_hidden) -> list[Vid
     files: dict[str, Path] = {}  # by absolute path, links not resolved
     for path in paths:
         for file in _files_of(path, hidden):
-            files.setdefault(os.path.abspath(file), file)  # noqa: PTH100  resolving would follow links
+            files.setdefault(absolute(file), file)
     if not files:
         raise DataError(f"no videos in {', '.join(repr(str(path)) for path in paths) or 'nothing'}; check the path")
     names = {file: clean_name(file.stem) for file in files.values()}

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from momentret.files import absolute
 from momentret.report.view import MomentView, QueryView, Shot, Timeline
 from momentret.words import count_of
 
@@ -72,10 +73,10 @@ def _link(path: str, folder: Path) -> str | None:
         return None
     if not there:
         return None
-    absolute, home = os.path.abspath(path), os.path.abspath(folder)  # noqa: PTH100  resolving would follow links
-    if os.path.commonpath([absolute, home]) == home and os.name == "posix":
-        return "./" + quote(os.fsencode(os.path.relpath(absolute, home)))  # the dot keeps a name like "javascript:" one
-    return Path(absolute).as_uri()
+    whole, home = absolute(path), absolute(folder)
+    if os.path.commonpath([whole, home]) == home and os.name == "posix":
+        return "./" + quote(os.fsencode(os.path.relpath(whole, home)))  # the dot keeps a name like "javascript:" one
+    return Path(whole).as_uri()
 
 
 def _command(view: MomentView) -> str | None:

@@ -9,7 +9,6 @@ One path for `momentret search` and `momentret find`: the same windows, the same
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from momentret.encoders import Encoder
 from momentret.errors import DataError
+from momentret.files import absolute
 from momentret.progress import Progress, silent
 from momentret.search.answers import Answer, Curve, FoundMoment
 from momentret.search.borders import CurveBorders
@@ -212,7 +212,7 @@ class SearchEngine:
             return self.corpus.video(name)
         if not Path(name).is_file():
             return None
-        path = os.path.abspath(name)  # noqa: PTH100  as in the index: links stay
+        path = absolute(name)
         found = next((video for video in self.corpus.videos() if video.path == path), None)
         if found is not None:
             return found

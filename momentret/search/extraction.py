@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from momentret.encoders import Encoder
 from momentret.errors import DataError
 from momentret.extract import ExtractConfig, Outcome, extract, find_videos
 from momentret.extract import Video as ToExtract
+from momentret.files import absolute
 from momentret.search.index import SeenFile, Video
 from momentret.words import count_of
 
@@ -33,7 +33,7 @@ class _MemoryKeeper:
     def finish(self, video: ToExtract, outcome: Outcome, rows: np.ndarray | None = None) -> Outcome:
         """Keep a video."""
         if rows is not None:
-            file = SeenFile.of(os.path.abspath(video.path))  # noqa: PTH100  resolving would follow links
+            file = SeenFile.of(absolute(video.path))
             record = Video(
                 video.video_id,
                 file.path,

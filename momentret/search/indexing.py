@@ -38,6 +38,7 @@ from momentret.extract import (
 )
 from momentret.extract import Video as ToExtract
 from momentret.extract.pipeline import Watch
+from momentret.files import absolute
 from momentret.progress import Progress, silent
 from momentret.search.index import Changes, CorpusIndex, SeenFile, Video, can_begin, changes, is_index
 from momentret.search.quarantine import Quarantine, Quarantined
@@ -213,7 +214,7 @@ def plan_update(
         DataError: a path does not exist, or there are no videos.
     """
     require_paths(paths)
-    roots = [os.path.abspath(path) for path in paths]  # noqa: PTH100  resolving would follow links
+    roots = [absolute(path) for path in paths]
     quarantine = Quarantine(index.folder)
     hidden: set[str] = set()
     listed = {str(video.path): video for video in find_videos([Path(root) for root in roots], noted_in(hidden))}
@@ -402,7 +403,7 @@ def remove_videos(index: CorpusIndex, names: Sequence[str]) -> list[str]:
     chosen: list[str] = []
     bad: set[str] = set()
     for name in names:
-        root = os.path.abspath(name)  # noqa: PTH100  resolving would follow links
+        root = absolute(name)
         fits = [name] if name in index else [video.video_id for video in videos if _is_below(video.path, [root])]
         forgotten = {row.path for row in quarantine.all() if _is_below(row.path, [shown_path(Path(root))])}
         if not (fits or forgotten):
